@@ -1,0 +1,3 @@
+module github.com/caddy-infer/caddy-infer
+
+go 1.26
