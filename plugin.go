@@ -1,0 +1,6 @@
+// Package caddyinfer registers every Caddy module of caddy-infer, so that
+//
+//	xcaddy build --with github.com/caddy-infer/caddy-infer
+//
+// gives a Caddy that has them all.
+package caddyinfer
