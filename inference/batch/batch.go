@@ -1,0 +1,405 @@
+// Package batch turns concurrent requests into batches of bounded size and
+// age. It knows nothing of what an item is.
+//
+// A batch forms while all workers are busy: a worker that becomes free takes
+// what has gathered, divided by the workers that are free with it, so that
+// company never leaves a worker idle. Only when the batch before had company
+// does a free worker wait for more (at most Options.Wait after the oldest item
+// came): a lone request never waits for others that will not come.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Options bound a Batcher. All must be positive, except Wait, for which 0
+// means never to wait for company.
+type Options struct {
+	// Workers is the number of batches that run at the same time.
+	Workers int
+	// Size is the most items in one batch.
+	Size int
+	// Wait is how long the oldest waiting item may wait for company while a
+	// worker is free.
+	Wait time.Duration
+	// QueueLength is the most items that may wait. One request of more items
+	// than that is accepted when nothing else waits.
+	QueueLength int
+	// QueueWait is how long a request may wait for its first item to start.
+	QueueWait time.Duration
+}
+
+// Func computes one output per item, in order. Its context ends when nobody
+// waits for any of the items any more.
+type Func[In, Out any] func(ctx context.Context, items []In) ([]Out, error)
+
+// ErrClosed is returned by Do after Close.
+var ErrClosed = errors.New("the batcher is closed")
+
+// OverloadedError says that a request found no place or no worker in time.
+type OverloadedError struct {
+	// Reason is for people: "512 are waiting" or "waited 2s".
+	Reason string
+	// RetryAfter estimates when the present queue will have been worked off.
+	RetryAfter time.Duration
+}
+
+func (e *OverloadedError) Error() string { return "overloaded: " + e.Reason }
+
+// PanicError is a panic of the function, given to the requests of its batch.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Stats tell one request where its time went.
+type Stats struct {
+	// Queue is the wait until the first item started.
+	Queue time.Duration
+	// Run is the time from there to the last result.
+	Run time.Duration
+	// BatchSize is the largest batch that an item of the request was in.
+	BatchSize int
+}
+
+// Batcher runs a Func over batches. Create it with New, end it with Close.
+type Batcher[In, Out any] struct {
+	opts Options
+	run  Func[In, Out]
+
+	mu      sync.Mutex
+	wake    sync.Cond // on mu: items came, a wait ended, or closed
+	waiting []item[In, Out]
+	free    int           // workers without a batch
+	company int           // size of the batch before
+	perItem time.Duration // moving average of worker time per item
+	closed  bool
+	workers sync.WaitGroup
+}
+
+// job is one call of Do.
+type job[In, Out any] struct {
+	out       []Out
+	queued    time.Time
+	started   time.Time // zero until the first item starts
+	remaining int
+	batchSize int
+	err       error
+	left      bool // nobody waits any more
+	batches   map[*running[In, Out]]struct{}
+	finished  chan struct{} // closed when remaining is 0 or err is set
+	first     chan struct{} // closed when started is set
+}
+
+type item[In, Out any] struct {
+	in    In
+	index int
+	job   *job[In, Out]
+}
+
+// running is a batch under way: cancel ends it when the last job has left.
+type running[In, Out any] struct {
+	jobs   int
+	cancel context.CancelFunc
+}
+
+// New starts the workers.
+func New[In, Out any](opts Options, run Func[In, Out]) *Batcher[In, Out] {
+	b := &Batcher[In, Out]{opts: opts, run: run}
+	b.wake.L = &b.mu
+	for range opts.Workers {
+		b.workers.Go(b.work)
+	}
+	return b
+}
+
+// Do waits for the results of all items. It returns early with ctx.Err() when
+// the context ends; items that have not started are then never run.
+func (b *Batcher[In, Out]) Do(ctx context.Context, items []In) ([]Out, Stats, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, Stats{}, err
+	}
+	if len(items) == 0 {
+		return nil, Stats{}, nil
+	}
+	j := &job[In, Out]{
+		out: make([]Out, len(items)), queued: time.Now(), remaining: len(items),
+		batches:  make(map[*running[In, Out]]struct{}, 1),
+		finished: make(chan struct{}), first: make(chan struct{}),
+	}
+	if err := b.enqueue(j, items); err != nil {
+		return nil, Stats{}, err
+	}
+
+	patience := time.NewTimer(b.opts.QueueWait)
+	defer patience.Stop()
+	first := j.first
+	for {
+		select {
+		case <-j.finished:
+			return b.result(j)
+		case <-first:
+			patience.Stop()
+			first = nil
+		case <-patience.C:
+			if err := b.giveUp(j); err != nil {
+				return nil, b.stats(j), err
+			}
+		case <-ctx.Done():
+			b.leave(j)
+			return nil, b.stats(j), ctx.Err()
+		}
+	}
+}
+
+// Close refuses new requests, fails the waiting ones, and returns when the
+// running batches have ended.
+func (b *Batcher[In, Out]) Close() {
+	b.mu.Lock()
+	b.closed = true
+	for _, it := range b.waiting {
+		it.job.fail(ErrClosed)
+	}
+	b.waiting = nil
+	b.wake.Broadcast()
+	b.mu.Unlock()
+	b.workers.Wait()
+}
+
+// Waiting returns the number of items that no worker has taken yet.
+func (b *Batcher[In, Out]) Waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting)
+}
+
+func (b *Batcher[In, Out]) enqueue(j *job[In, Out], items []In) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	if n := len(b.waiting); n > 0 && n+len(items) > b.opts.QueueLength {
+		return &OverloadedError{Reason: fmt.Sprintf("%d are waiting", n), RetryAfter: b.backlog()}
+	}
+	for i, in := range items {
+		b.waiting = append(b.waiting, item[In, Out]{in: in, index: i, job: j})
+	}
+	b.wake.Broadcast()
+	return nil
+}
+
+// backlog estimates how long the waiting items will take. b.mu is held.
+func (b *Batcher[In, Out]) backlog() time.Duration {
+	return time.Duration(len(b.waiting)) * b.perItem / time.Duration(b.opts.Workers)
+}
+
+// giveUp withdraws a job that has waited for too long, unless its first item
+// has started meanwhile.
+func (b *Batcher[In, Out]) giveUp(j *job[In, Out]) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !j.started.IsZero() || j.isFinished() {
+		return nil
+	}
+	b.withdraw(j)
+	return &OverloadedError{Reason: "waited " + b.opts.QueueWait.String(), RetryAfter: b.backlog()}
+}
+
+func (b *Batcher[In, Out]) leave(j *job[In, Out]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.withdraw(j)
+}
+
+// withdraw takes the job's items out of the queue and out of the batches that
+// are under way. b.mu is held.
+func (b *Batcher[In, Out]) withdraw(j *job[In, Out]) {
+	j.left = true
+	kept := b.waiting[:0]
+	for _, it := range b.waiting {
+		if it.job != j {
+			kept = append(kept, it)
+		}
+	}
+	clear(b.waiting[len(kept):])
+	b.waiting = kept
+	for r := range j.batches {
+		if r.jobs--; r.jobs == 0 {
+			r.cancel()
+		}
+	}
+	clear(j.batches)
+}
+
+func (b *Batcher[In, Out]) result(j *job[In, Out]) ([]Out, Stats, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if j.err != nil {
+		b.withdraw(j)
+		return nil, j.stats(), j.err
+	}
+	return j.out, j.stats(), nil
+}
+
+func (b *Batcher[In, Out]) stats(j *job[In, Out]) Stats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return j.stats()
+}
+
+// work is the life of one worker.
+func (b *Batcher[In, Out]) work() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free++
+	for {
+		batch := b.take()
+		if batch == nil {
+			return
+		}
+		b.free--
+		r, ctx := b.start(batch)
+		b.mu.Unlock()
+
+		begin := time.Now()
+		outs, err := b.safely(ctx, batch)
+		spent := time.Since(begin)
+		r.cancel()
+
+		b.mu.Lock()
+		b.free++
+		b.finish(batch, r, outs, err)
+		const keep = 0.8 // of the old average
+		each := spent / time.Duration(len(batch))
+		if b.perItem == 0 {
+			b.perItem = each
+		}
+		b.perItem = time.Duration(keep*float64(b.perItem) + (1-keep)*float64(each))
+	}
+}
+
+// take waits for a batch and removes it from the queue; nil means closed.
+// b.mu is held.
+func (b *Batcher[In, Out]) take() []item[In, Out] {
+	for {
+		switch {
+		case b.closed:
+			return nil
+		case len(b.waiting) == 0:
+			b.wake.Wait()
+			continue
+		}
+		// The items that came back last time are likely to come again.
+		if missing := min(b.company, b.opts.Size) - len(b.waiting); missing > 0 {
+			if left := time.Until(b.waiting[0].job.queued.Add(b.opts.Wait)); left > 0 {
+				timer := time.AfterFunc(left, func() {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					b.wake.Broadcast()
+				})
+				b.wake.Wait()
+				timer.Stop()
+				continue
+			}
+		}
+		n := (len(b.waiting) + b.free - 1) / b.free // an equal share for every free worker
+		n = min(n, b.opts.Size)
+		batch := make([]item[In, Out], n)
+		copy(batch, b.waiting)
+		rest := copy(b.waiting, b.waiting[n:])
+		clear(b.waiting[rest:])
+		b.waiting = b.waiting[:rest]
+		b.company = n
+		return batch
+	}
+}
+
+// start marks the jobs of a batch as started. b.mu is held.
+func (b *Batcher[In, Out]) start(batch []item[In, Out]) (*running[In, Out], context.Context) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running[In, Out]{cancel: cancel}
+	now := time.Now()
+	for _, it := range batch {
+		j := it.job
+		if j.started.IsZero() {
+			j.started = now
+			close(j.first)
+		}
+		j.batchSize = max(j.batchSize, len(batch))
+		if _, known := j.batches[r]; !known {
+			j.batches[r] = struct{}{}
+			r.jobs++
+		}
+	}
+	return r, ctx
+}
+
+// safely runs the function and turns its panics and its wrong answers into
+// errors: a bug in an engine must cost the requests of one batch, no more.
+func (b *Batcher[In, Out]) safely(ctx context.Context, batch []item[In, Out]) (outs []Out, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	ins := make([]In, len(batch))
+	for i, it := range batch {
+		ins[i] = it.in
+	}
+	outs, err = b.run(ctx, ins)
+	if err == nil && len(outs) != len(ins) {
+		err = fmt.Errorf("running a batch of %d: got %d results", len(ins), len(outs))
+	}
+	return outs, err
+}
+
+// finish gives results to the jobs that still wait. b.mu is held.
+func (b *Batcher[In, Out]) finish(batch []item[In, Out], r *running[In, Out], outs []Out, err error) {
+	for i, it := range batch {
+		j := it.job
+		delete(j.batches, r)
+		if j.left || j.isFinished() {
+			continue
+		}
+		if err != nil {
+			j.fail(err)
+			continue
+		}
+		j.out[it.index] = outs[i]
+		if j.remaining--; j.remaining == 0 {
+			close(j.finished)
+		}
+	}
+}
+
+func (j *job[In, Out]) fail(err error) {
+	if !j.isFinished() {
+		j.err = err
+		close(j.finished)
+	}
+}
+
+func (j *job[In, Out]) isFinished() bool {
+	select {
+	case <-j.finished:
+		return true
+	default:
+		return false
+	}
+}
+
+func (j *job[In, Out]) stats() Stats {
+	now := time.Now()
+	if j.started.IsZero() {
+		return Stats{Queue: now.Sub(j.queued)}
+	}
+	return Stats{Queue: j.started.Sub(j.queued), Run: now.Sub(j.started), BatchSize: j.batchSize}
+}
