@@ -17,6 +17,19 @@ const (
 	SequenceClassification Task = "text-classification"
 )
 
+// The files of a model directory. README.md of examples/export says where
+// each comes from.
+const (
+	ConfigFile       = "config.json"        // the network's dimensions; Hugging Face's
+	ModelScopeFile   = "configuration.json" // optional: task and label map; ModelScope's
+	LabelMappingFile = "label_mapping.json" // optional: label to column; ModelScope's
+	WeightsFile      = "model.safetensors"  // for the engine "go"
+	ONNXFile         = "model.onnx"         // for the engine "onnxruntime"
+	CRFFile          = "crf.safetensors"    // optional: CRF weights beside a model.onnx
+	torchFile        = "pytorch_model.bin"  // to be converted
+	shardedIndexFile = WeightsFile + ".index.json"
+)
+
 // Dir is an opened model directory. It is immutable.
 type Dir struct {
 	// Name is what the user called it: "builtin/ner-zh" or a path.
