@@ -11,13 +11,16 @@ import (
 // maxLabels bounds the label map; the largest public tag sets have hundreds.
 const maxLabels = 100_000
 
-// labelMaps are the two spellings of a label map.
+// labelMaps are the spellings of a label map.
 type labelMaps struct {
 	ID2Label json.RawMessage `json:"id2label"`
+	IDTo     json.RawMessage `json:"id_to_label"` // AdaSeq's
 	Label2ID json.RawMessage `json:"label2id"`
 }
 
-func (m labelMaps) empty() bool { return isNull(m.ID2Label) && isNull(m.Label2ID) }
+func (m labelMaps) empty() bool {
+	return isNull(m.ID2Label) && isNull(m.IDTo) && isNull(m.Label2ID)
+}
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
@@ -39,8 +42,12 @@ func (m labelMaps) columns() ([]string, error) {
 		byColumn[id] = label
 		return nil
 	}
-	if !isNull(m.ID2Label) {
-		pairs, err := object(m.ID2Label)
+	byID := m.ID2Label
+	if isNull(byID) {
+		byID = m.IDTo
+	}
+	if !isNull(byID) {
+		pairs, err := object(byID)
 		if err != nil {
 			return nil, fmt.Errorf("parsing id2label: %w", err)
 		}

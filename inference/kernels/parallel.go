@@ -1,0 +1,48 @@
+package kernels
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// minWork is the number of multiplications, about 50 µs of them, below which
+// starting goroutines costs more than they save.
+const minWork = 1 << 17
+
+// Parallel calls f(0) to f(n-1) on up to threads goroutines, the caller's
+// among them, and returns when all are done. A panic of f is raised again in
+// the caller, so that a fault in one pass stays a fault of that pass.
+func Parallel(n, threads int, f func(i int)) {
+	threads = min(threads, n)
+	if threads <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	var fault atomic.Pointer[any]
+	work := func() {
+		defer func() {
+			if r := recover(); r != nil {
+				fault.CompareAndSwap(nil, &r)
+			}
+		}()
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= n {
+				return
+			}
+			f(i)
+		}
+	}
+	for range threads - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	if r := fault.Load(); r != nil {
+		panic(*r)
+	}
+}
