@@ -1,0 +1,131 @@
+// Package goengine is the engine "go": encoders computed in Go from
+// model.safetensors, without native libraries.
+//
+// A batch is not padded. The tokens of all its sequences are laid out one
+// after the other, linear layers run over the whole of them, and only
+// attention looks at where a sequence begins and ends.
+package goengine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/caddy-infer/caddy-infer/inference/engine"
+	"github.com/caddy-infer/caddy-infer/inference/modeldir"
+)
+
+func init() { engine.Register("go", Open) }
+
+// A network is the arithmetic of one model. forward is called concurrently.
+type network interface {
+	// forward computes the logits of sequences that have been checked, and
+	// returns ctx.Err() soon after the context has ended.
+	forward(ctx context.Context, batch []engine.Sequence) ([]engine.Logits, error)
+}
+
+// A limits says what sequences a network takes.
+type limits struct {
+	vocab     int // ids are 0 to vocab-1
+	maxTokens int // per sequence; 0 means any number
+}
+
+// A family builds the networks of one model_type of config.json. It takes its
+// tensors from the loader, which collects what is missing or misshapen.
+type family func(l *loader, config modeldir.Config, threads int) (network, limits, error)
+
+// families by model_type. Each family's file adds its own.
+var families = map[string]family{}
+
+type model struct {
+	network
+	limits
+	loader *loader
+}
+
+// Open loads the model in dir. It computes in fp32; models stored with 8-bit
+// or 16-bit weights are widened as they are read.
+func Open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
+	build, ok := families[dir.Config.ModelType]
+	if !ok {
+		known := strings.Join(slices.Sorted(maps.Keys(families)), ", ")
+		return nil, fmt.Errorf("loading model %s: the engine \"go\" has no network for model_type %q (it has %s): use `engine onnxruntime` with a model.onnx",
+			dir.Name, dir.Config.ModelType, known)
+	}
+	switch opts.Precision {
+	case "", engine.FP32:
+	case engine.INT8:
+		return nil, fmt.Errorf("loading model %s: the engine \"go\" computes in fp32: leave `precision int8` out, or use `engine onnxruntime` with a quantised model.onnx", dir.Name)
+	default:
+		return nil, fmt.Errorf("loading model %s: unknown precision %q", dir.Name, opts.Precision)
+	}
+	file, err := dir.Weights()
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{file: file}
+	network, limits, err := build(l, dir.Config, max(opts.Threads, 1))
+	if err == nil {
+		err = l.err()
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
+	}
+	return &model{network: network, limits: limits, loader: l}, nil
+}
+
+// passTokens is how many tokens go through the network at a time: enough to
+// read each weight rarely, few enough that buffers stay small (BERT-base: 14
+// MB) and that a cancelled pass ends soon.
+const passTokens = 512
+
+func (m *model) Run(ctx context.Context, batch []engine.Sequence) ([]engine.Logits, error) {
+	if err := m.check(batch); err != nil {
+		return nil, err
+	}
+	out := make([]engine.Logits, 0, len(batch))
+	for len(batch) > 0 {
+		n, tokens := 1, len(batch[0].IDs)
+		for n < len(batch) && tokens+len(batch[n].IDs) <= passTokens {
+			tokens += len(batch[n].IDs)
+			n++
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		logits, err := m.forward(ctx, batch[:n])
+		if err != nil {
+			return nil, err
+		}
+		out, batch = append(out, logits...), batch[n:]
+	}
+	return out, nil
+}
+
+func (m *model) check(batch []engine.Sequence) error {
+	for i, s := range batch {
+		if len(s.IDs) == 0 {
+			return fmt.Errorf("running model: sequence %d is empty", i)
+		}
+		if m.maxTokens > 0 && len(s.IDs) > m.maxTokens {
+			return fmt.Errorf("running model: sequence %d has %d tokens, the model takes %d", i, len(s.IDs), m.maxTokens)
+		}
+		for _, id := range s.IDs {
+			if id < 0 || int(id) >= m.vocab {
+				return fmt.Errorf("running model: token id %d is outside the model's vocabulary of %d: vocab.txt and weights do not belong together", id, m.vocab)
+			}
+		}
+	}
+	return nil
+}
+
+func (m *model) Info() engine.Info {
+	return engine.Info{
+		Engine: "go", Precision: engine.FP32, Version: "portable Go kernels", WeightBytes: m.loader.bytes,
+	}
+}
+
+func (m *model) Close() error { return m.loader.file.Close() }
