@@ -4,3 +4,5 @@
 //
 // gives a Caddy that has them all.
 package caddyinfer
+
+import _ "github.com/caddy-infer/caddy-infer/caddymodule/dashboard"
