@@ -3,10 +3,11 @@
 
     python3 onnx_bert.py [--int8] [--reduce-range] MODEL_DIR
 
-MODEL_DIR is a model directory in Hugging Face layout: config.json and
-model.safetensors of a BertForTokenClassification or
-BertForSequenceClassification. The graph is built from the weights with numpy
-and onnx alone, so no PyTorch is needed:
+MODEL_DIR is a model directory in Hugging Face or ModelScope layout:
+config.json and the model.safetensors of a BERT (StructBERT, RaNER) with a
+head for tokens or for the text. CRF transitions stay in model.safetensors,
+where caddy-infer looks for them. The graph is built from the weights with
+numpy and onnx alone, so no PyTorch is needed:
 
     pip install numpy onnx onnxruntime
 
@@ -19,6 +20,7 @@ VNNI, --reduce-range (7-bit weights) avoids the saturation of its 16-bit sums.
 
 import argparse
 import json
+import logging
 import math
 import os
 import sys
@@ -61,8 +63,11 @@ def read_safetensors(path):
 
 
 class Weights:
-    """The checkpoint under its two spellings: with or without the "bert."
-    prefix, LayerNorm weight/bias or TensorFlow's gamma/beta."""
+    """The checkpoint under its spellings: a prefix before the encoder
+    ("bert." in Hugging Face's classes, "encoder." in RaNER), the head's name,
+    LayerNorm weight/bias or TensorFlow's gamma/beta."""
+
+    HEADS = ["classifier", "linear", "head.classifier", "model.classifier", "model.linear"]
 
     def __init__(self, tensors, path):
         self.tensors, self.path = tensors, path
@@ -72,14 +77,14 @@ class Weights:
             sys.exit(f"{path}: {len(names)} tensors named *{suffix}, want one: is this a BERT?")
         self.prefix = names[0][: -len(suffix)]
 
-    def has(self, *names):
-        return any(n in self.tensors for n in names)
-
     def __call__(self, *names):
         for n in names:
             if n in self.tensors:
                 return self.tensors[n]
         sys.exit(f"{self.path}: no tensor named {' or '.join(names)}")
+
+    def head(self, part):
+        return self(*(f"{name}.{part}" for name in self.HEADS))
 
     def body(self, name):
         return self(self.prefix + name)
@@ -100,7 +105,7 @@ class Graph:
         if name is None:
             self.n += 1
             name = f"const_{self.n}"
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def op(self, kind, *inputs, out=None, **attributes):
@@ -190,11 +195,28 @@ def encoder_layer(g, w, x, bias, i, config):
     return residual(x, dense(y, "output.dense"), "output")
 
 
-def build(config, w):
-    """Return the ModelProto of the network."""
-    architecture = (config.get("architectures") or ["?"])[0]
+TOKEN_TASKS = ["token-classification", "named-entity-recognition", "word-segmentation", "part-of-speech"]
+SEQUENCE_TASKS = ["text-classification", "sentiment-classification"]
+
+
+def labels_tokens(directory, config):
+    """Whether the head labels tokens rather than texts. ModelScope's
+    configuration.json wins over the architecture in config.json, which in
+    RaNER is the one that the encoder was trained as."""
+    path = os.path.join(directory, "configuration.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as f:
+            task = json.load(f).get("task")
+        if task in TOKEN_TASKS + SEQUENCE_TASKS:
+            return task in TOKEN_TASKS
+    architecture = (config.get("architectures") or ["none"])[0]
     if not architecture.endswith(("ForTokenClassification", "ForSequenceClassification")):
-        sys.exit(f"config.json: architecture {architecture} has no token or sequence classification head")
+        sys.exit(f"config.json: architecture {architecture} has no head that labels tokens or texts")
+    return architecture.endswith("ForTokenClassification")
+
+
+def build(config, w, per_token):
+    """Return the ModelProto of the network."""
     if config.get("position_embedding_type", "absolute") != "absolute":
         sys.exit("config.json: only absolute position embeddings can be exported")
     if config.get("hidden_act", "gelu") not in ACTIVATIONS:
@@ -205,9 +227,9 @@ def build(config, w):
     bias = mask_bias(g)
     for i in range(config["num_hidden_layers"]):
         x = encoder_layer(g, w, x, bias, i, config)
-    head_w, head_b = w("classifier.weight"), w("classifier.bias")
+    head_w, head_b = w.head("weight"), w.head("bias")
     shape = ["batch", "tokens", len(head_b)]
-    if architecture.endswith("ForSequenceClassification"):
+    if not per_token:
         first = g.op("Gather", x, g.const(np.array(0, np.int64)), axis=1)
         x = g.op("Tanh", g.linear(first, w.body("pooler.dense.weight"), w.body("pooler.dense.bias"), "pooler.dense"))
         shape = ["batch", len(head_b)]
@@ -216,7 +238,7 @@ def build(config, w):
     names = ["input_ids", "attention_mask", "token_type_ids"]
     inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "tokens"]) for n in names]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]
-    graph = helper.make_graph(g.nodes, architecture, inputs, outputs, g.initializers)
+    graph = helper.make_graph(g.nodes, "bert", inputs, outputs, g.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onnx_bert.py")
     model.ir_version = IR_VERSION
     return model
@@ -225,6 +247,9 @@ def build(config, w):
 def quantize(source, target, reduce_range):
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    # It advises, at the level of a warning, a preparation that changes
+    # nothing here: all shapes that matter are known.
+    logging.getLogger().setLevel(logging.ERROR)
     quantize_dynamic(source, target, per_channel=True, reduce_range=reduce_range, weight_type=QuantType.QInt8)
 
 
@@ -255,7 +280,7 @@ def main():
     weights = os.path.join(args.directory, "model.safetensors")
     if not os.path.exists(weights):
         sys.exit(f"{weights}: no such file; convert pytorch_model.bin to it first")
-    model = build(config, Weights(read_safetensors(weights), weights))
+    model = build(config, Weights(read_safetensors(weights), weights), labels_tokens(args.directory, config))
     fp32 = os.path.join(args.directory, "model.onnx")
     write(fp32, lambda tmp: onnx.save(model, tmp))
     if args.int8:
