@@ -6,3 +6,7 @@
 package caddyinfer
 
 import _ "github.com/caddy-infer/caddy-infer/caddymodule/dashboard"
+
+import (
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
+)

@@ -139,7 +139,7 @@ async function ask(text, signal) {
 		let json;
 		try { json = JSON.parse(body); } catch { json = null; }
 		if (!response.ok) return failure(response, json);
-		if (!json || !(Array.isArray(json.output) || "label" in json || Array.isArray(json.labels))) return {key: "e_json", detail: body.slice(0, 200)};
+		if (!Array.isArray(json?.output) && json?.label === undefined && !json?.labels?.length) return {key: "e_json", detail: body.slice(0, 200)};
 		return {text, json, total, timing: response.headers.get("Server-Timing") ?? "", node: nodeOf(response.headers)};
 	} catch (error) {
 		if (limit.aborted) return {key: "e_timeout", values: {n: timeout / 1000}};

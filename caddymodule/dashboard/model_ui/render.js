@@ -10,6 +10,7 @@ export function place(text, entities) {
 	for (const c of text) at.push(at.at(-1) + c.length);
 	const placed = [];
 	for (const e of entities) {
+		if (!Number.isInteger(e?.start) || !Number.isInteger(e.end)) continue;
 		const start = at[e.start], end = at[e.end];
 		const words = start < end ? text.slice(start, end) : "";
 		if (!words || (typeof e.span === "string" && e.span !== words)) continue;

@@ -1,0 +1,190 @@
+package balance
+
+import "time"
+
+// Attempt is one try of one request at one node, from the pick that reserved
+// it to its end. Its zero value is for Balancer.Pick to fill. Whatever the
+// order and number of calls, and from whatever goroutines, an attempt takes
+// its place in its node's count once and gives it back once, by End.
+type Attempt struct {
+	node     *Node
+	balancer *Balancer
+
+	// Guarded by the node's lock.
+	prev, next *Attempt
+	phase      phase
+	probe      bool
+	began      time.Duration // when it was picked
+	waiting    time.Duration // since when it waits for the node, pauses taken out
+	paused     time.Duration
+	jitter     float64
+}
+
+type phase uint8
+
+const (
+	unused   phase = iota
+	waiting        // for the first byte
+	pausing        // waiting for the client, not for the node
+	answered       // the first byte or an error is there
+	ended
+)
+
+// Verdict is what an answer says about its node.
+type Verdict uint8
+
+const (
+	// Served is an answer whose time to first byte tells the node's speed.
+	Served Verdict = iota
+	// Alive is an answer whose speed says nothing of the node's: a refusal
+	// that the request was at fault for, an upgraded connection.
+	Alive
+	// Busy is an answer of a node that lives and has no room. It counts as a
+	// slow answer, not as a failure.
+	Busy
+	// Failed is an error or an answer that the node is at fault for. It
+	// counts as a slow answer and towards ejection.
+	Failed
+)
+
+// Node returns the node that was picked.
+func (a *Attempt) Node() *Node { return a.node }
+
+// begin reserves the node. Called by Pick.
+func (a *Attempt) begin(b *Balancer, n *Node, now time.Duration, probe bool, jitter float64) {
+	*a = Attempt{node: n, balancer: b, phase: waiting, probe: probe, began: now, waiting: now, jitter: jitter}
+	n.inFlight.Add(1)
+	n.mu.Lock()
+	n.insert(a)
+	n.mu.Unlock()
+}
+
+// Pause says that the attempt now waits for the client (for the next part of
+// its upload): its clock stands still until Resume, so that slow clients do
+// not make a node look slow.
+func (a *Attempt) Pause(now time.Duration) {
+	a.node.mu.Lock()
+	defer a.node.mu.Unlock()
+	if a.phase == waiting {
+		a.phase, a.paused = pausing, now
+		a.node.remove(a)
+	}
+}
+
+// Resume ends a pause.
+func (a *Attempt) Resume(now time.Duration) {
+	a.node.mu.Lock()
+	defer a.node.mu.Unlock()
+	a.resume(now)
+}
+
+func (a *Attempt) resume(now time.Duration) {
+	if a.phase == pausing {
+		a.phase = waiting
+		a.waiting += now - a.paused
+		a.node.insert(a)
+	}
+}
+
+// Answer says that the first byte arrived, or that none will. retryAfter is
+// what a Busy or Failed answer asked for, 0 if nothing. Only the first call
+// counts.
+func (a *Attempt) Answer(now time.Duration, v Verdict, retryAfter time.Duration) {
+	n := a.node
+	n.mu.Lock()
+	a.resume(now)
+	if a.phase != waiting {
+		n.mu.Unlock()
+		return
+	}
+	a.phase = answered
+	n.remove(a)
+
+	var changed change
+	switch v {
+	case Served:
+		changed = a.succeed(now)
+		n.latency.observe(now, (now - a.waiting).Seconds())
+	case Alive:
+		changed = a.succeed(now)
+	case Busy:
+		changed = a.succeed(now)
+		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
+	case Failed:
+		changed = a.fail(now)
+		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
+	}
+	n.mu.Unlock()
+	a.balancer.report(n, changed)
+}
+
+// Break says that the node broke off its answer after the first byte. It
+// counts towards ejection.
+func (a *Attempt) Break(now time.Duration) {
+	n := a.node
+	n.mu.Lock()
+	var changed change
+	if a.phase == answered {
+		changed = a.fail(now)
+	}
+	n.mu.Unlock()
+	a.balancer.report(n, changed)
+}
+
+// End gives the reservation back. An attempt that ends unanswered was called
+// off: the node is at least as slow as the attempt has waited, and that is
+// all there is to learn.
+func (a *Attempt) End(now time.Duration) {
+	n := a.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a.resume(now)
+	switch a.phase {
+	case waiting:
+		n.remove(a)
+		if waited := (now - a.waiting).Seconds(); waited > n.latency.known() && n.latency.known() != 0 {
+			n.latency.observe(now, waited)
+		}
+	case answered:
+	default:
+		return
+	}
+	a.phase = ended
+	a.giveUpProbe()
+	n.inFlight.Add(-1)
+}
+
+// giveUpProbe lets the next probe come. Called with the lock held.
+func (a *Attempt) giveUpProbe() {
+	if a.probe {
+		a.probe = false
+		a.node.breaker.probing.Store(false)
+	}
+}
+
+func (a *Attempt) succeed(now time.Duration) change {
+	n := a.node
+	old := n.State(now, a.balancer.slowStart)
+	if !n.breaker.succeed(now, a.began) {
+		return change{}
+	}
+	a.giveUpProbe()
+	n.latency.forget()
+	n.warmSince.Store(int64(now))
+	return change{old, n.State(now, a.balancer.slowStart), "an answer came"}
+}
+
+func (a *Attempt) fail(now time.Duration) change {
+	n := a.node
+	old := n.State(now, a.balancer.slowStart)
+	if !n.breaker.fail(now, a.began, a.balancer.breaker, a.jitter) {
+		return change{}
+	}
+	reason := "failures"
+	if a.probe {
+		reason = "the probing request failed"
+		a.giveUpProbe()
+	}
+	n.ejections.Add(1)
+	return change{old, Ejected, reason}
+}

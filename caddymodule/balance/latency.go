@@ -1,0 +1,107 @@
+package balance
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// latencyMemory is the time constant of the moving average: two seconds
+	// old samples weigh 1/e. From the simulations in which the score was
+	// chosen; Finagle and Linkerd use 10 s but let single peaks through.
+	latencyMemory = 2 * time.Second
+
+	// latencyMaxKeep bounds what one sample may leave of the old average, so
+	// that a busy node's average still spans no more than about 20 answers.
+	latencyMaxKeep = 0.95
+
+	// latencyIdle is the time constant with which the average of a node that
+	// gets no requests moves to the median of its pool. Without it a node
+	// once found slow would never be asked again (nginx's least_time halves
+	// the average of idle peers for the same reason).
+	latencyIdle = 10 * time.Second
+
+	// latencyUnknown is assumed while no node of a pool has answered yet
+	// (Linkerd's default_rtt). Nodes are then equal, whatever the value; it
+	// only says after how long a first unanswered request makes its node
+	// look slow.
+	latencyUnknown = 30 * time.Millisecond
+
+	// failureLatency is what a failure counts as, unless the node's latency
+	// or its Retry-After (up to maxRetryAfter) is longer. A node that fails
+	// in a millisecond must look slow, not fast, or it draws all traffic.
+	// 5 s is the constant of Linkerd's load biaser.
+	failureLatency = 5 * time.Second
+	maxRetryAfter  = 60 * time.Second
+)
+
+// latency estimates a node's time to first byte. It is written under the
+// node's lock and read without it, so that a pick over many nodes takes no
+// lock of theirs; a reader that sees one field newer than another errs by one
+// sample.
+type latency struct {
+	average atomic.Uint64 // float64 bits of seconds; 0: no sample yet
+	at      atomic.Int64  // of the newest sample
+	oldest  atomic.Int64  // since when the longest unanswered request waits; 0: none does
+}
+
+// observe takes a sample into the average.
+func (l *latency) observe(now time.Duration, sample float64) {
+	old := l.known()
+	if old == 0 {
+		l.set(now, sample)
+		return
+	}
+	since := max(0, now-time.Duration(l.at.Load()))
+	keep := min(latencyMaxKeep, math.Exp(-float64(since)/float64(latencyMemory)))
+	l.set(now, old*keep+sample*(1-keep))
+}
+
+func (l *latency) set(now time.Duration, seconds float64) {
+	// A sample of zero would mean "unknown".
+	l.average.Store(math.Float64bits(max(seconds, 1e-6)))
+	l.at.Store(int64(now))
+}
+
+// forget returns to "no sample yet": what was measured before a node failed
+// says little about the process that came back.
+func (l *latency) forget() { l.average.Store(0) }
+
+// known returns the average in seconds, 0 if there is none.
+func (l *latency) known() float64 { return math.Float64frombits(l.average.Load()) }
+
+// expected returns the time to first byte to reckon with, in seconds, given
+// the median of the node's pool.
+//
+// A request that has waited longer than the average is proof that the average
+// is out of date: its age counts instead, at once, where an average of
+// answers learns of a slow node only when it answers (nginx's least_time:
+// max(average, age of the request in flight)).
+func (l *latency) expected(now time.Duration, median float64) float64 {
+	estimate := l.known()
+	oldest := l.oldest.Load()
+	switch {
+	case estimate == 0:
+		estimate = median
+	case oldest == 0:
+		if idle := now - time.Duration(l.at.Load()); idle > latencyIdle/100 {
+			estimate = median + (estimate-median)*fade(float64(idle)/float64(latencyIdle))
+		}
+	}
+	if oldest != 0 {
+		estimate = max(estimate, (now - time.Duration(oldest)).Seconds())
+	}
+	return estimate
+}
+
+// fade is e^-x to within 0.012 for x >= 0, in a third of the time: a pick
+// evaluates it for every idle node.
+func fade(x float64) float64 {
+	return 1 / (1 + x*(1+x*(0.5+x*(1.0/6+x/24))))
+}
+
+// failureSample is what an answer that was none counts as, in seconds.
+func failureSample(retryAfter time.Duration, average float64) float64 {
+	return max(failureLatency.Seconds(), min(retryAfter, maxRetryAfter).Seconds(), average)
+}

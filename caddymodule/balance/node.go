@@ -1,0 +1,117 @@
+package balance
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Node is what the gateway knows of one upstream address. It is safe for
+// concurrent use and meant to be shared by every pool that names the address:
+// see Pool.
+type Node struct {
+	addr string
+
+	// Read by picks without the lock.
+	inFlight  atomic.Int64 // reserved by a pick and not yet ended
+	latency   latency
+	breaker   breaker
+	warmSince atomic.Int64 // when it joined or recovered, 0 once warm
+
+	picks     [reasons]atomic.Uint64
+	ejections atomic.Uint64
+
+	mu sync.Mutex // guards writes to latency and breaker, and what follows
+	// Attempts without an answer, by the time since when they wait.
+	first, last *Attempt
+}
+
+// NewNode returns a node of which nothing is known yet. Most callers want
+// Pool.Acquire.
+func NewNode(addr string) *Node { return &Node{addr: addr} }
+
+// Addr returns the address the node was made with.
+func (n *Node) Addr() string { return n.addr }
+
+// InFlight returns the number of requests reserved for the node or under way.
+func (n *Node) InFlight() int { return int(n.inFlight.Load()) }
+
+// Latency returns the moving average of the time to first byte; ok is false
+// while nothing is known.
+func (n *Node) Latency() (average time.Duration, ok bool) {
+	known := n.latency.known()
+	return time.Duration(known * float64(time.Second)), known != 0
+}
+
+// Picks returns how often the node was picked for the reason.
+func (n *Node) Picks(r Reason) uint64 { return n.picks[r].Load() }
+
+// Ejections returns how often the node was ejected.
+func (n *Node) Ejections() uint64 { return n.ejections.Load() }
+
+// Join starts the node's slow start, for a node that enters a pool that is
+// already serving.
+func (n *Node) Join(now time.Duration) { n.warmSince.Store(int64(now)) }
+
+// State tells how the node stands at a time, under the given slow start.
+func (n *Node) State(now, slowStart time.Duration) State {
+	switch n.breaker.circuit(now) {
+	case open:
+		return Ejected
+	case halfOpen:
+		if n.breaker.probing.Load() {
+			return Probing
+		}
+		return Ejected
+	}
+	if warmth(now, time.Duration(n.warmSince.Load()), slowStart) < 1 {
+		return SlowStart
+	}
+	return Up
+}
+
+// publish tells picks how long the longest unanswered attempt has waited.
+// Called with the lock held after every change of the list.
+func (n *Node) publish() {
+	var oldest time.Duration
+	if n.first != nil {
+		oldest = n.first.waiting
+	}
+	n.latency.oldest.Store(int64(oldest))
+}
+
+// insert puts a into the list, which is ordered by the time since when
+// attempts wait. Nearly always that is its end.
+func (n *Node) insert(a *Attempt) {
+	after := n.last
+	for after != nil && after.waiting > a.waiting {
+		after = after.prev
+	}
+	a.prev = after
+	if after == nil {
+		a.next, n.first = n.first, a
+	} else {
+		a.next, after.next = after.next, a
+	}
+	if a.next == nil {
+		n.last = a
+	} else {
+		a.next.prev = a
+	}
+	n.publish()
+}
+
+func (n *Node) remove(a *Attempt) {
+	if a.prev == nil {
+		n.first = a.next
+	} else {
+		a.prev.next = a.next
+	}
+	if a.next == nil {
+		n.last = a.prev
+	} else {
+		a.next.prev = a.prev
+	}
+	a.prev, a.next = nil, nil
+	n.publish()
+}

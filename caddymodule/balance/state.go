@@ -1,0 +1,41 @@
+package balance
+
+// State is how a node stands.
+type State uint8
+
+// The states a node can be in. Down is never found by this package: it is for
+// callers that hear it from health checks.
+const (
+	Up        State = iota // gets its share
+	SlowStart              // gets a growing part of its share
+	Ejected                // gets nothing after failures
+	Probing                // one request finds out whether it is back
+	Down                   // health checks say no
+	states
+)
+
+var stateNames = [states]string{"up", "slow_start", "ejected", "probing", "down"}
+
+// String returns the name used in metrics and events.
+func (s State) String() string { return stateNames[s] }
+
+// States lists all states, for metrics with one series each.
+func States() []State { return []State{Up, SlowStart, Ejected, Probing, Down} }
+
+// Change is a node's passage from one state to another.
+type Change struct {
+	Node     *Node
+	Old, New State
+	Reason   string
+}
+
+type change struct {
+	old, new State
+	reason   string
+}
+
+func (b *Balancer) report(n *Node, c change) {
+	if c.old != c.new && b.onChange != nil {
+		b.onChange(Change{Node: n, Old: c.old, New: c.new, Reason: c.reason})
+	}
+}

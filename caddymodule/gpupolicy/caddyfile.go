@@ -1,0 +1,141 @@
+package gpupolicy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// UnmarshalCaddyfile sets up the policy from Caddyfile tokens:
+//
+//	lb_policy gpu {
+//		weight     <address> <number>
+//		tier       <number> <address|cidr...>
+//		slow_start <duration>|off
+//		eject      <number> failures | off
+//		spill      <percent>%
+//	}
+//
+// weight and tier may be repeated. All options have defaults.
+func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // consume policy name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	for d.NextBlock(0) {
+		option := d.Val()
+		args := d.RemainingArgs()
+		var err error
+		switch option {
+		case "weight":
+			err = p.parseWeight(d, args)
+		case "tier":
+			err = p.parseTier(d, args)
+		case "slow_start":
+			err = p.parseSlowStart(d, args)
+		case "eject":
+			err = p.parseEject(d, args)
+		case "spill":
+			err = p.parseSpill(d, args)
+		default:
+			err = d.Errf("unrecognized option '%s'", option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Policy) parseWeight(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 2 {
+		return d.ArgErr()
+	}
+	if _, ok := p.Weights[args[0]]; ok {
+		return d.Errf("weight of %s: given twice", args[0])
+	}
+	w, err := strconv.ParseFloat(args[1], 64)
+	if err != nil {
+		return d.Errf("weight of %s: '%s' is not a number", args[0], args[1])
+	}
+	if err := checkWeight(w); err != nil {
+		return d.Errf("weight of %s: %v", args[0], err)
+	}
+	if p.Weights == nil {
+		p.Weights = make(map[string]float64)
+	}
+	p.Weights[args[0]] = w
+	return nil
+}
+
+func (p *Policy) parseTier(d *caddyfile.Dispenser, args []string) error {
+	if len(args) < 2 {
+		return d.ArgErr()
+	}
+	tier, err := strconv.Atoi(args[0])
+	if err != nil {
+		return d.Errf("tier: '%s' is not a number; the tier comes first, then its addresses", args[0])
+	}
+	if err := checkTier(tier); err != nil {
+		return d.Errf("tier: %v", err)
+	}
+	if p.Tiers == nil {
+		p.Tiers = make(map[string]int)
+	}
+	for _, addr := range args[1:] {
+		if _, ok := p.Tiers[addr]; ok {
+			return d.Errf("tier of %s: given twice", addr)
+		}
+		p.Tiers[addr] = tier
+	}
+	return nil
+}
+
+func (p *Policy) parseSlowStart(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.ArgErr()
+	}
+	if args[0] == "off" {
+		p.SlowStart = -1
+		return nil
+	}
+	dur, err := caddy.ParseDuration(args[0])
+	if err != nil || dur <= 0 {
+		return d.Errf("slow_start: '%s' is not a duration above 0, nor 'off'", args[0])
+	}
+	p.SlowStart = caddy.Duration(dur)
+	return nil
+}
+
+func (p *Policy) parseEject(d *caddyfile.Dispenser, args []string) error {
+	if len(args) == 1 && args[0] == "off" {
+		p.EjectFailures = -1
+		return nil
+	}
+	if len(args) != 2 || args[1] != "failures" {
+		return d.Err("eject: want '<number> failures' or 'off'")
+	}
+	n, err := strconv.Atoi(args[0])
+	if err != nil || n < 1 {
+		return d.Errf("eject: '%s' is not a number of failures, 1 or more", args[0])
+	}
+	p.EjectFailures = n
+	return nil
+}
+
+func (p *Policy) parseSpill(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.ArgErr()
+	}
+	number, ok := strings.CutSuffix(args[0], "%")
+	percent, err := strconv.ParseFloat(number, 64)
+	if !ok || err != nil || !(percent >= 100 && percent <= 1000) {
+		return d.Errf("spill: '%s' is not a percentage from 100%% to 1000%%", args[0])
+	}
+	p.Spill = percent / 100
+	return nil
+}
+
+var _ caddyfile.Unmarshaler = (*Policy)(nil)

@@ -1,0 +1,120 @@
+package gpupolicy
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+)
+
+var (
+	descUp        = desc("node_up", "Whether the node gets requests: 1 if it is up or in slow start.")
+	descInFlight  = desc("in_flight", "Requests sent to the node and not yet answered in full.")
+	descScore     = desc("score", "Expected cost of sending the node its next request, in seconds per unit of weight; the lowest wins.")
+	descPicks     = desc("picks_total", "Requests sent to the node, by why it was picked.", "reason")
+	descEjections = desc("ejections_total", "How often failures ejected the node.")
+	descState     = desc("state", "1 for the state the node is in, 0 for the others.", "state")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("caddy_gpu_"+name, help, append([]string{"node"}, labels...), nil)
+}
+
+// collector reads the nodes when it is scraped: nothing is counted twice, and
+// a node that goes takes its series with it. It is one for the process and is
+// registered with the registry that Caddy makes for every configuration.
+type collector struct {
+	mu   sync.Mutex
+	live []*Policy
+}
+
+var theCollector = new(collector)
+
+func register(ctx caddy.Context, p *Policy) error {
+	theCollector.mu.Lock()
+	theCollector.live = append(theCollector.live, p)
+	theCollector.mu.Unlock()
+	err := ctx.GetMetricsRegistry().Register(theCollector)
+	var again prometheus.AlreadyRegisteredError
+	if errors.As(err, &again) { // by another handler of this configuration
+		return nil
+	}
+	return err
+}
+
+func unregister(p *Policy) {
+	theCollector.mu.Lock()
+	defer theCollector.mu.Unlock()
+	for i, other := range theCollector.live {
+		if other == p {
+			theCollector.live = append(theCollector.live[:i:i], theCollector.live[i+1:]...)
+			return
+		}
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descUp, descInFlight, descScore, descPicks, descEjections, descState} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. A node of several handlers is told
+// of as the newest of them sees it.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	c.mu.Lock()
+	live := append([]*Policy(nil), c.live...)
+	c.mu.Unlock()
+	told := make(map[string]bool)
+	for i := len(live) - 1; i >= 0; i-- {
+		live[i].collect(clock(), ch, told)
+	}
+}
+
+func (p *Policy) collect(now time.Duration, ch chan<- prometheus.Metric, told map[string]bool) {
+	var candidates []balance.Candidate
+	for _, m := range p.members.all() {
+		if told[m.dial] {
+			continue
+		}
+		told[m.dial] = true
+		candidates = append(candidates, balance.Candidate{
+			Node:      m.node,
+			Weight:    m.weight,
+			Tier:      m.tier,
+			Down:      m.down.Load(),
+			WarmSince: time.Duration(m.warmSince.Load()),
+		})
+	}
+	for i, e := range p.balancer.Explain(now, candidates) {
+		n := candidates[i].Node
+		// The registry refuses labels that are no UTF-8, with a panic.
+		e.Addr = strings.ToValidUTF8(e.Addr, "?")
+		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{e.Addr}, labels...)...)
+		}
+		gauge(descUp, oneIf(e.State == balance.Up || e.State == balance.SlowStart))
+		gauge(descInFlight, float64(n.InFlight()))
+		gauge(descScore, e.Score)
+		for _, s := range balance.States() {
+			gauge(descState, oneIf(e.State == s), s.String())
+		}
+		for _, r := range balance.Reasons() {
+			ch <- prometheus.MustNewConstMetric(descPicks, prometheus.CounterValue, float64(n.Picks(r)), e.Addr, r.String())
+		}
+		ch <- prometheus.MustNewConstMetric(descEjections, prometheus.CounterValue, float64(n.Ejections()), e.Addr)
+	}
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,251 @@
+// Package gpupolicy is the load-balancing policy `lb_policy gpu` of
+// reverse_proxy. What it decides, and why, is in package balance; here are its
+// configuration, what it observes of each request, and its metrics and events.
+package gpupolicy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+
+	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+)
+
+func init() {
+	caddy.RegisterModule(new(Policy))
+}
+
+// nodes is what is known of every upstream of this process. It outlives
+// configurations, so that a reload forgets nothing, and is shared by all
+// handlers, so that one learns from the other's requests.
+var nodes balance.Pool
+
+// epoch is the zero of the package's clock. It lies in the past because
+// package balance takes zero for "never".
+var epoch = time.Now().Add(-time.Hour)
+
+func clock() time.Duration { return time.Since(epoch) }
+
+// Policy sends each request to the node that is expected to answer it first:
+// the lowest expected time to first byte, times the requests the node has in
+// flight, over its weight. Nodes that keep failing are ejected and come back
+// by themselves; nodes of a less preferred tier take what the others can't
+// carry; when every node is lost, one is tried anyway. It works alone: it
+// needs no other directive, and observes each attempt itself.
+//
+// What counts against a node: connection errors, timeouts, answers broken off
+// midway, and the statuses 500 to 599 except 501 and 505, which a request can
+// be at fault for. A 429, and a 503 with Retry-After, mean busy: the node
+// counts as slow, never as failed. A client that leaves says nothing, except
+// that the node had not answered by then.
+//
+// A request that is retried avoids the nodes it was already tried at while
+// another is healthy. Whether it is retried is up to lb_retries,
+// lb_try_duration and lb_retry_match.
+type Policy struct {
+	// The relative capacities of upstreams, by address as in the upstream's
+	// dial (default 1). Learned latency corrects what a weight gets wrong.
+	Weights map[string]float64 `json:"weights,omitempty"`
+
+	// The tiers of upstreams, by address or CIDR, 1 to 16 (default 1, the
+	// most preferred). An address goes before a CIDR, a longer prefix before
+	// a shorter one. A CIDR matches upstreams given by IP address.
+	Tiers map[string]int `json:"tiers,omitempty"`
+
+	// How long a node that recovers, or that joins nodes already serving, is
+	// spared: its share grows from a tenth to the whole. Default: 30s.
+	// Negative: off.
+	SlowStart caddy.Duration `json:"slow_start,omitempty"`
+
+	// How many failures in a row eject a node (default 5). It is also
+	// ejected when fewer than half of 20 or more requests within 10 seconds
+	// succeed. The first ejection lasts 5 seconds, each further one twice
+	// as long, up to 5 minutes. Negative: never eject.
+	EjectFailures int `json:"eject_failures,omitempty"`
+
+	// How much a tier is over-provisioned: with 1.4 (the default), it spills
+	// to the next when less than 1/1.4 of its weight is healthy.
+	Spill float64 `json:"spill,omitempty"`
+
+	logger   *zap.Logger
+	balancer *balance.Balancer
+	members  members
+	observed bool // an observer sees the attempts
+	varKey   string
+	scratch  sync.Pool // of *[]balance.Candidate
+	notifier notifier
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Policy) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.reverse_proxy.selection_policies.gpu",
+		New: func() caddy.Module { return new(Policy) },
+	}
+}
+
+// Provision sets up the policy and puts its observer around the transport of
+// the reverse_proxy it belongs to.
+func (p *Policy) Provision(ctx caddy.Context) error {
+	p.logger = ctx.Logger()
+	p.varKey = fmt.Sprintf("gpu_policy.%p", p)
+	p.scratch.New = func() any { return new([]balance.Candidate) }
+
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting events app: %w", err)
+	}
+	p.notifier = notifier{events: events.(*caddyevents.App), ctx: ctx, logger: p.logger}
+
+	rules, err := p.rules()
+	if err != nil {
+		return err
+	}
+	p.balancer = balance.New(balance.Options{
+		SlowStart: p.slowStart(),
+		Spill:     p.Spill,
+		Breaker:   balance.Breaker{Failures: p.failures()},
+		Seed:      rand.Uint64(),
+		OnChange:  p.changed,
+	})
+
+	handler := parent(ctx)
+	var static reverseproxy.UpstreamPool
+	if handler != nil {
+		static = handler.Upstreams
+		if err := p.checkAddresses(rules, handler); err != nil {
+			return err
+		}
+	}
+	p.members.init(rules, static, clock())
+
+	if handler == nil {
+		p.logger.Warn("no reverse_proxy handler found around the policy, so it can't observe what becomes of requests: nodes are chosen by requests in flight alone")
+	} else if err := observe(ctx, handler, p); err != nil {
+		return err
+	}
+	p.observed = handler != nil
+	return register(ctx, p)
+}
+
+// Validate rejects settings out of range.
+func (p *Policy) Validate() error {
+	if p.Spill != 0 && !(p.Spill >= 1 && p.Spill <= 10) {
+		return fmt.Errorf("spill %g: want a factor from 1 (spill what is lost) to 10", p.Spill)
+	}
+	return nil
+}
+
+// Cleanup gives the nodes back.
+func (p *Policy) Cleanup() error {
+	unregister(p)
+	p.members.release(clock())
+	return nil
+}
+
+func (p *Policy) failures() int {
+	switch {
+	case p.EjectFailures < 0:
+		return 0
+	case p.EjectFailures == 0:
+		return balance.DefaultFailures
+	}
+	return p.EjectFailures
+}
+
+func (p *Policy) slowStart() time.Duration {
+	switch {
+	case p.SlowStart < 0:
+		return time.Nanosecond
+	case p.SlowStart == 0:
+		return balance.DefaultSlowStart
+	}
+	return time.Duration(p.SlowStart)
+}
+
+// Select picks an upstream, or nil when every one has as many requests as its
+// max_requests allows.
+func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
+	if len(pool) == 0 {
+		return nil
+	}
+	now := clock()
+	state := p.request(r)
+	state.abandon(now)
+
+	candidates := p.scratch.Get().(*[]balance.Candidate)
+	defer p.scratch.Put(candidates)
+	*candidates = (*candidates)[:0]
+	for i, u := range pool {
+		m := p.members.get(now, i, u)
+		down := !u.Healthy()
+		if down != m.down.Load() {
+			p.health(now, m, down)
+		}
+		warmSince := time.Duration(m.warmSince.Load())
+		if warmSince != 0 && now-warmSince >= p.slowStart() {
+			p.warmed(m, warmSince)
+		}
+		*candidates = append(*candidates, balance.Candidate{
+			Node:      m.node,
+			Weight:    m.weight,
+			Tier:      m.tier,
+			Down:      down,
+			Full:      u.Full(),
+			InFlight:  u.NumRequests(),
+			WarmSince: warmSince,
+			Tries:     state.tries(m.node),
+		})
+	}
+	a := new(attempt)
+	chosen, _ := p.balancer.Pick(now, *candidates, &a.Attempt)
+	if chosen < 0 {
+		return nil
+	}
+	if state == nil || !p.observed {
+		// Nobody will say when the request ends; Caddy's own count, which
+		// begins a moment later, must do.
+		a.End(now)
+		return pool[chosen]
+	}
+	state.reserve(r, a)
+	return pool[chosen]
+}
+
+// health notes that Caddy's health checks changed their mind.
+func (p *Policy) health(now time.Duration, m *member, down bool) {
+	if !m.down.CompareAndSwap(!down, down) {
+		return
+	}
+	c := balance.Change{Node: m.node, Old: balance.Down, New: balance.Down, Reason: "health check"}
+	if down {
+		c.Old = m.node.State(now, p.slowStart())
+	} else {
+		m.warmSince.Store(int64(now))
+		c.New = balance.SlowStart
+	}
+	p.changed(c)
+}
+
+// warmed notes that the slow start after a recovery is over.
+func (p *Policy) warmed(m *member, since time.Duration) {
+	if m.warmSince.CompareAndSwap(int64(since), 0) {
+		p.changed(balance.Change{Node: m.node, Old: balance.SlowStart, New: balance.Up, Reason: "its slow start is over"})
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.Module          = (*Policy)(nil)
+	_ caddy.Provisioner     = (*Policy)(nil)
+	_ caddy.Validator       = (*Policy)(nil)
+	_ caddy.CleanerUpper    = (*Policy)(nil)
+	_ reverseproxy.Selector = (*Policy)(nil)
+)

@@ -1,0 +1,11 @@
+package inferhandler
+
+import (
+	"testing"
+
+	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+)
+
+func TestCaddyfileBecomesTheJSONOfTheDocumentation(t *testing.T) {
+	caddyrun.Golden(t, "testdata/adapt")
+}

@@ -1,0 +1,176 @@
+package inferhandler
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-infer/caddy-infer/inference"
+)
+
+func init() { caddy.RegisterModule(new(Handler)) }
+
+// Handler answers requests with a model in this process.
+//
+// POST, on whatever path the route matches, takes JSON in one of three forms:
+//
+// | Request | Answer |
+// |---|---|
+// | `{"text": "…"}` | entities: `{"text","output":[{"type","start","end","span","prob"}]}`; classification: `{"text","label","score","labels","scores"}` |
+// | `{"texts": ["…", …]}` | `{"results":[…]}`, one of the above per text |
+// | `{"inputs": "…"}` or `{"inputs": ["…", …]}`, with or without `parameters` | as Hugging Face's inference API |
+//
+// Positions count Unicode code points, the end is exclusive. Header
+// `Server-Timing` splits the latency into queue, tokenize, run, decode and
+// total; `X-Inference-Model` names the model.
+//
+// GET on a path that ends in `/health`, `/healthz` or `/api-health` runs a real
+// forward pass and answers 200 with `"status":"healthy"`, or 503 with
+// `"status":"unhealthy"` and the reason.
+//
+// Errors are `{"error": "…"}`: 400 (no text, not JSON of these forms), 405, 413
+// (body, text or number of texts over its limit), 415 (not JSON), 500 (the
+// model failed), 503 with Retry-After (overloaded), 504 (no answer in time).
+// They never repeat the text, nor do logs and metrics.
+type Handler struct {
+	// Model is a name of the `inference` app, or else a built-in model
+	// (`builtin/ner-zh`) or a model directory, run with default options.
+	Model string `json:"model,omitempty"`
+
+	// MaxBody is the largest request body in bytes. Default: 1 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// MaxTexts is how many texts one request may bring. Default: 256.
+	MaxTexts int `json:"max_texts,omitempty"`
+
+	// Timeout is how long a request may take, queue included, before it is
+	// answered 504. Default: 30s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	model   model
+	info    inference.Info
+	name    string // what logs, metrics and headers call the model
+	metrics modelMetrics
+	logger  *zap.Logger
+	// reacquire opens the model again for a request that this handler is
+	// still answering after its Cleanup.
+	reacquire func() (model, error)
+}
+
+// The limits that a handler has unless it is told otherwise.
+const (
+	defaultMaxBody  = 1 << 20
+	defaultMaxTexts = 256
+	defaultTimeout  = 30 * time.Second
+)
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.inference",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision finds the model in the inference app, or loads it.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	h.setDefaults()
+	if h.Model == "" {
+		return errors.New("the inference handler has no model: name one of the inference app, builtin/ner-zh, builtin/sentiment-zh or a directory")
+	}
+	appModule, err := ctx.App("inference")
+	if err != nil {
+		return err
+	}
+	ref, opts, err := appModule.(*App).resolve(h.Model)
+	if err != nil {
+		return err
+	}
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering inference metrics: %w", err)
+	}
+	// A reference of its own, because the app may be cleaned up before the
+	// last request of this handler has been answered.
+	h.reacquire = func() (model, error) { return acquire(ref, opts) }
+	m, err := h.reacquire()
+	if err != nil {
+		return fmt.Errorf("loading inference model %q: %w", h.Model, err)
+	}
+	h.use(m)
+	return nil
+}
+
+func (h *Handler) setDefaults() {
+	if h.MaxBody == 0 {
+		h.MaxBody = defaultMaxBody
+	}
+	if h.MaxTexts == 0 {
+		h.MaxTexts = defaultMaxTexts
+	}
+	if h.Timeout == 0 {
+		h.Timeout = caddy.Duration(defaultTimeout)
+	}
+}
+
+func (h *Handler) use(m model) {
+	h.model = m
+	h.info = m.Info()
+	h.name = h.Model
+	h.metrics = newModelMetrics(h.name)
+}
+
+// Validate rejects limits that no request could keep.
+func (h *Handler) Validate() error {
+	switch {
+	case h.MaxBody < 0:
+		return fmt.Errorf("max_body %d: give a size above zero", h.MaxBody)
+	case h.MaxTexts < 0:
+		return fmt.Errorf("max_texts %d: give a number above zero", h.MaxTexts)
+	case h.Timeout < 0:
+		return fmt.Errorf("timeout %s: give a duration above zero", timeDuration(h.Timeout))
+	}
+	return nil
+}
+
+// Cleanup gives the model back.
+func (h *Handler) Cleanup() error {
+	if h.model == nil {
+		return nil
+	}
+	return h.model.Release()
+}
+
+// ServeHTTP answers the request; the next handler is never called.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	switch r.Method {
+	case http.MethodPost:
+		return h.servePredict(w, r)
+	case http.MethodGet, http.MethodHead:
+		if isHealthPath(r.URL.Path) {
+			return h.serveHealth(w, r)
+		}
+	}
+	allow := "POST"
+	if isHealthPath(r.URL.Path) {
+		allow = "GET, HEAD, POST"
+	}
+	w.Header().Set("Allow", allow)
+	return h.fail(w, r, &requestError{
+		status:  http.StatusMethodNotAllowed,
+		message: `send a POST with JSON such as {"text": "…"}`,
+	})
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,11 @@
+package inferhandler
+
+import (
+	"testing"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+)
+
+func TestMain(m *testing.M) { caddyrun.Main(m) }
