@@ -5,8 +5,7 @@
 // gives a Caddy that has them all.
 package caddyinfer
 
-import _ "github.com/caddy-infer/caddy-infer/caddymodule/dashboard"
-
 import (
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/dashboard"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
 )
