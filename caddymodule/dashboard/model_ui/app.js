@@ -140,7 +140,7 @@ async function ask(text, signal) {
 		try { json = JSON.parse(body); } catch { json = null; }
 		if (!response.ok) return failure(response, json);
 		if (!Array.isArray(json?.output) && json?.label === undefined && !json?.labels?.length) return {key: "e_json", detail: body.slice(0, 200)};
-		return {text, json, total, timing: response.headers.get("Server-Timing") ?? "", node: nodeOf(response.headers)};
+		return {text, json, total, timing: response.headers.get("Server-Timing") ?? "", node: nodeOf(response.headers), model: response.headers.get("X-Inference-Model")};
 	} catch (error) {
 		if (limit.aborted) return {key: "e_timeout", values: {n: timeout / 1000}};
 		return {key: "e_network", detail: error.message, again: true};
@@ -214,7 +214,7 @@ const quote = (s) => "'" + s.replaceAll("'", "'\\''") + "'"; // for POSIX shells
 
 // showLatency splits the time the user waited into what the node reports by
 // Server-Timing and the rest: network, gateway and queueing on the way.
-function showLatency({total, timing, node}) {
+function showLatency({total, timing, node, model}) {
 	const phases = [];
 	let known = 0, whole = 0;
 	for (const part of timing.split(",")) {
@@ -238,7 +238,8 @@ function showLatency({total, timing, node}) {
 	$("phases").replaceChildren(
 		element("li", {}, `${t("total")} ${ms(total)}`),
 		...phases.map(([name, d], i) => element("li", {class: name === "rest" ? "rest" : "p" + i % 4}, `${t(name)} ${ms(d)}`)),
-		...(node ? [element("li", {id: "node"}, `${t("node")} ${node}`)] : []));
+		...(node ? [element("li", {}, `${t("node")} ${node}`)] : []),
+		...(model ? [element("li", {}, `${t("served_by")} ${model}`)] : []));
 }
 
 for (const button of document.querySelectorAll(".copy")) {
