@@ -12,8 +12,7 @@ func Attention(dst, q, k, v []float32, n, stride, dim int, scale float32, scores
 		j := 0
 		for ; j+tileCols <= n; j += tileCols {
 			at := k[j*stride:]
-			tile(s0[j:], s1[j:], q0, q1,
-				at[:dim], at[stride:stride+dim], at[2*stride:2*stride+dim], at[3*stride:3*stride+dim])
+			tile(s0[j:], s1[j:], q0, q1, at[:dim], at[stride:stride+dim], at[2*stride:2*stride+dim])
 		}
 		for ; j < n; j++ {
 			row := k[j*stride : j*stride+dim]
@@ -38,19 +37,18 @@ func attend(dst, s, v []float32, stride int, scale float32) {
 	}
 	Softmax(s)
 	clear(dst)
-	dim := len(dst)
 	j := 0
 	for ; j+4 <= len(s); j += 4 {
 		p0, p1, p2, p3 := s[j], s[j+1], s[j+2], s[j+3]
 		at := v[j*stride:]
-		v0, v1 := at[:dim], at[stride:stride+dim]
-		v2, v3 := at[2*stride:2*stride+dim], at[3*stride:3*stride+dim]
+		v0, v1 := at[:len(dst)], at[stride:][:len(dst)] // no bounds checks below
+		v2, v3 := at[2*stride:][:len(dst)], at[3*stride:][:len(dst)]
 		for d := range dst {
 			dst[d] += (p0*v0[d] + p1*v1[d]) + (p2*v2[d] + p3*v3[d])
 		}
 	}
 	for ; j < len(s); j++ {
-		p, row := s[j], v[j*stride:j*stride+dim]
+		p, row := s[j], v[j*stride:][:len(dst)]
 		for d := range dst {
 			dst[d] += p * row[d]
 		}

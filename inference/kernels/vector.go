@@ -49,14 +49,6 @@ func Softmax(x []float32) {
 	}
 }
 
-// GELU replaces x by x·Φ(x), with the exact distribution function of BERT
-// ("gelu"), not its tanh approximation.
-func GELU(x []float32) {
-	for i, v := range x {
-		x[i] = 0.5 * v * (1 + float32(math.Erf(float64(v)*(1/math.Sqrt2))))
-	}
-}
-
 // GELUTanh is the approximation that some models were trained with
 // ("gelu_new", "gelu_pytorch_tanh").
 func GELUTanh(x []float32) {
