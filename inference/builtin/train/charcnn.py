@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from safetensors.numpy import save_file
 from torch import nn
 
-from chartext import CharTokenizer, read_char_map, skipped  # noqa: F401 (re-exported)
+from chartext import PAD, UNK, CharTokenizer, read_char_map, skipped  # noqa: F401 (re-exported)
 
 LAYER_NORM_EPS = 1e-5
 
