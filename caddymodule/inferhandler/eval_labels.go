@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/caddy-infer/caddy-infer/inference/decode"
 )
 
 // labelledText is a row of a classification file. Label is one of the model's.
@@ -100,38 +102,24 @@ func column(header []string, what, want string, usual []string) (int, error) {
 		strings.Join(names, ", "), strings.Join(header, ", "), what)
 }
 
-// polarities are what sentiment models and data sets call the two classes.
-var polarities = [2][]string{
-	{"negative", "neg", "负面", "消极", "负向", "0", "label_0"},
-	{"positive", "pos", "正面", "积极", "正向", "1", "label_1"},
-}
-
-// matchLabel finds the model's name of a label: the same, or the only one of
-// the same polarity.
+// matchLabel finds the model's name of a label: the same one, or the one that
+// means the same sentiment.
 func matchLabel(label string, modelLabels []string) (string, bool) {
 	for _, l := range modelLabels {
 		if strings.EqualFold(l, label) {
 			return l, true
 		}
 	}
-	if len(modelLabels) != len(polarities) {
+	want, known := decode.CanonicalSentiment(label)
+	if !known {
 		return "", false
 	}
-	for _, words := range polarities {
-		if !containsFold(words, label) {
-			continue
-		}
-		for _, l := range modelLabels {
-			if containsFold(words, l) {
-				return l, true
-			}
+	for _, l := range modelLabels {
+		if meaning, ok := decode.CanonicalSentiment(l); ok && meaning == want {
+			return l, true
 		}
 	}
 	return "", false
-}
-
-func containsFold(words []string, word string) bool {
-	return slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) })
 }
 
 // skipBOM drops the byte order mark that spreadsheets put first.
