@@ -153,12 +153,16 @@ def main():
     randomise(model)
     if kind == "sequence":
         model.half().float()  # what half precision keeps is the model
+    with open(os.path.join(directory, "vocab.txt"), "w", encoding="utf-8") as f:
+        f.write("\n".join(vocabulary(size)) + "\n")
+    tokenizer = transformers.BertTokenizerFast(os.path.join(directory, "vocab.txt"))
+    inputs = [tokenizer(text)["input_ids"] for text in TEXTS]
     if kind == "raner":
         constrain(model.crf)
+        with torch.no_grad():  # no tag is likelier than another everywhere
+            every = torch.cat([model(torch.tensor([ids]))[0] for ids in inputs])
+            model.linear.bias -= every.mean(dim=0)
 
-    words = vocabulary(size)
-    with open(os.path.join(directory, "vocab.txt"), "w", encoding="utf-8") as f:
-        f.write("\n".join(words) + "\n")
     settings = config.to_dict()
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     if kind in ("token", "sequence"):
@@ -183,10 +187,8 @@ def main():
             "pipeline": {"type": "text-classification"}})
     write(directory, "config.json", settings)
 
-    tokenizer = transformers.BertTokenizerFast(os.path.join(directory, "vocab.txt"))
     cases = []
-    for text in TEXTS:
-        ids = tokenizer(text)["input_ids"]
+    for text, ids in zip(TEXTS, inputs):
         with torch.no_grad():
             out = model(torch.tensor([ids]))
             logits = (out if kind == "raner" else out.logits)[0]
