@@ -14,6 +14,7 @@ type Attempt struct {
 	prev, next *Attempt
 	phase      phase
 	probe      bool
+	good       bool          // answered well, and not yet counted so
 	began      time.Duration // when it was picked
 	waiting    time.Duration // since when it waits for the node, pauses taken out
 	paused     time.Duration
@@ -124,7 +125,8 @@ func (a *Attempt) Break(now time.Duration) {
 	n := a.node
 	n.mu.Lock()
 	var changed change
-	if a.phase == answered {
+	if a.phase == answered && a.good {
+		a.good = false
 		changed = a.fail(now)
 	}
 	n.mu.Unlock()
@@ -150,6 +152,9 @@ func (a *Attempt) End(now time.Duration) {
 		return
 	}
 	a.phase = ended
+	if a.good {
+		n.breaker.count(now, true)
+	}
 	a.giveUpProbe()
 	n.inFlight.Add(-1)
 }
@@ -162,8 +167,11 @@ func (a *Attempt) giveUpProbe() {
 	}
 }
 
+// succeed ends an ejection with the first byte. A success is counted only when
+// the answer is complete, so that a node that breaks off each one is ejected.
 func (a *Attempt) succeed(now time.Duration) change {
 	n := a.node
+	a.good = true
 	old := n.State(now, a.balancer.slowStart)
 	if !n.breaker.succeed(now, a.began) {
 		return change{}

@@ -70,19 +70,18 @@ func (b *breaker) circuit(now time.Duration) circuit {
 // fail counts a failed request that began at the given time, and reports
 // whether it ejects the node. jitter is uniform in [0, 1).
 func (b *breaker) fail(now, began time.Duration, rule Breaker, jitter float64) (ejected bool) {
+	if b.since != 0 && began < b.since {
+		return false // a straggler from before the ejection or the recovery
+	}
 	b.count(now, false)
 	if rule.Failures == 0 {
 		return false
 	}
 	switch b.circuit(now) {
 	case open:
-		// Stragglers of the former time, or picks made because all is lost:
-		// neither says that the node will need longer.
+		// Picked because all is lost: no sign that it will need longer.
 		return false
 	case halfOpen:
-		if began < b.since {
-			return false
-		}
 		b.doublings++
 	case closed:
 		if b.consecutive < rule.Failures && !b.mostlyFailing(now) {
@@ -101,20 +100,21 @@ func (b *breaker) fail(now, began time.Duration, rule Breaker, jitter float64) (
 	return true
 }
 
-// succeed counts a successful request that began at the given time, and
-// reports whether it ends an ejection: any success that began after it does,
+// succeed hears of a good answer to a request that began at the given time,
+// and reports whether it ends an ejection: any that began after it does,
 // whether a probe or a pick made because all was lost.
 func (b *breaker) succeed(now, began time.Duration) (recovered bool) {
-	b.count(now, true)
 	if b.until.Load() == 0 || began < b.since {
 		return false
 	}
 	b.until.Store(0)
 	b.since = now
+	b.consecutive = 0
 	clear(b.window[:])
 	return true
 }
 
+// count takes a completed request into the window.
 func (b *breaker) count(now time.Duration, success bool) {
 	second := int64(now / time.Second)
 	slot := &b.window[second%int64(len(b.window))]

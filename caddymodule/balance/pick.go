@@ -15,12 +15,16 @@ const nearTie = 1.05
 // medianEvery is how long a pool's median latency is good for.
 const medianEvery = 100 * time.Millisecond
 
-// Options are a pool's settings. Zero values mean the defaults, except in
-// Breaker, whose zero never ejects.
+// Options are a pool's settings.
 type Options struct {
+	// SlowStart is how long a node is spared that joins or recovers. 0 is
+	// DefaultSlowStart, less is none.
 	SlowStart time.Duration
-	Spill     float64
-	Breaker   Breaker
+	// Spill is the over-provisioning factor of tiers, at least 1. 0 is
+	// DefaultSpill.
+	Spill float64
+	// Breaker ejects failing nodes. Its zero value never does.
+	Breaker Breaker
 	// Seed makes two balancers alike.
 	Seed uint64
 	// OnChange hears of every change of a node's state that this pool's

@@ -13,7 +13,7 @@ const minWarmth = 0.1
 
 // warmth is the share of its weight that a node counts with when it joined or
 // recovered at the given time (0: it never did), growing linearly to 1 as
-// HAProxy's slowstart.
+// HAProxy's slowstart. A slowStart of 0 or less is none.
 func warmth(now, since, slowStart time.Duration) float64 {
 	if since == 0 || now-since >= slowStart {
 		return 1

@@ -160,11 +160,9 @@ func (p *Policy) failures() int {
 	return p.EjectFailures
 }
 
+// slowStart returns the configured slow start, 0 or less for none.
 func (p *Policy) slowStart() time.Duration {
-	switch {
-	case p.SlowStart < 0:
-		return time.Nanosecond
-	case p.SlowStart == 0:
+	if p.SlowStart == 0 {
 		return balance.DefaultSlowStart
 	}
 	return time.Duration(p.SlowStart)

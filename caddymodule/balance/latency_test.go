@@ -1,0 +1,104 @@
+package balance
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+const (
+	ms  = time.Millisecond
+	sec = time.Second
+)
+
+func near(got, want, tolerance float64) bool { return math.Abs(got-want) <= tolerance*want }
+
+func TestAverageFollowsAnswers(t *testing.T) {
+	var l latency
+	l.observe(1*sec, 0.040)
+	if got := l.expected(1*sec, 0.5); got != 0.040 {
+		t.Errorf("after one answer of 40 ms: %g", got)
+	}
+	for i := range 100 {
+		l.observe(1*sec+time.Duration(i)*ms, 0.100)
+	}
+	if got := l.expected(1100*ms, 0.5); !near(got, 0.100, 0.02) {
+		t.Errorf("after 100 answers of 100 ms: %g; a busy node's average must forget within them", got)
+	}
+}
+
+func TestUnansweredRequestMakesNodeSlowAtOnce(t *testing.T) {
+	n := NewNode("a")
+	n.latency.observe(10*sec, 0.030)
+	b := New(Options{})
+	var a Attempt
+	b.Pick(10*sec, []Candidate{{Node: n, Weight: 1, Tier: 1}}, &a)
+	if got := n.latency.expected(12*sec, 0.030); got != 2 {
+		t.Errorf("2 s after an unanswered request the node looks like %g s", got)
+	}
+	a.Pause(12 * sec) // now it is the client that lets wait
+	if got := n.latency.expected(15*sec, 0.030); got >= 2 {
+		t.Errorf("a client's slow upload counts against the node: %g s", got)
+	}
+	a.Resume(15 * sec)
+	if got := n.latency.expected(16*sec, 0.030); got != 3 {
+		t.Errorf("2 s before and 1 s after a pause: %g s", got)
+	}
+	a.End(16 * sec)
+	if got := n.latency.expected(16*sec, 0.030); !near(got, 3, 0.1) {
+		t.Errorf("a client gave up after 3 s of silence, yet the node looks like %g s", got)
+	}
+}
+
+// With 0 for "unknown" a cold node would win every pick, with a high guess none.
+func TestColdNodeIsTakenForTheMedian(t *testing.T) {
+	var l latency
+	if got := l.expected(sec, 0.070); got != 0.070 {
+		t.Errorf("cold node: %g, want the median 0.07", got)
+	}
+	b, all := New(Options{}), candidates(5)
+	all[2].Node.latency.forget()
+	for _, e := range b.Explain(time.Second, all) {
+		if e.Addr == all[2].Node.Addr() && !near(e.Factors.Latency, 0.031, 0.1) {
+			t.Errorf("cold node among nodes of 30 to 34 ms is taken for %g s", e.Factors.Latency)
+		}
+	}
+}
+
+func TestIdleNodeReturnsToTheMedian(t *testing.T) {
+	var l latency
+	l.observe(1*sec, 8)
+	for _, test := range []struct {
+		idle time.Duration
+		want float64
+	}{{0, 8}, {10 * sec, 0.03 + 7.97/math.E}, {10 * time.Minute, 0.03}} {
+		if got := l.expected(1*sec+test.idle, 0.03); !near(got, test.want, 0.02) {
+			t.Errorf("idle for %v: %g s, want %g", test.idle, got, test.want)
+		}
+	}
+}
+
+func TestFailureCountsAsSlowAnswer(t *testing.T) {
+	for _, test := range []struct {
+		retryAfter time.Duration
+		average    float64
+		want       float64
+	}{
+		{0, 0.001, 5},
+		{30 * sec, 0.001, 30},
+		{time.Hour, 0.001, 60},
+		{0, 12, 12},
+	} {
+		if got := failureSample(test.retryAfter, test.average); got != test.want {
+			t.Errorf("Retry-After %v, average %g s: %g, want %g", test.retryAfter, test.average, got, test.want)
+		}
+	}
+}
+
+func TestFadeIsNearlyExponential(t *testing.T) {
+	for x := 0.0; x < 50; x += 0.01 {
+		if diff := math.Abs(fade(x) - math.Exp(-x)); diff > 0.012 {
+			t.Fatalf("fade(%g) is %g off", x, diff)
+		}
+	}
+}

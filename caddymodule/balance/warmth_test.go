@@ -1,0 +1,48 @@
+package balance
+
+import (
+	"testing"
+	"time"
+)
+
+func TestWarmthGrowsFromATenthToOne(t *testing.T) {
+	for _, test := range []struct {
+		since, now, slowStart time.Duration
+		want                  float64
+	}{
+		{0, 100 * sec, 30 * sec, 1},
+		{100 * sec, 100 * sec, 30 * sec, 0.1},
+		{100 * sec, 115 * sec, 30 * sec, 0.5},
+		{100 * sec, 130 * sec, 30 * sec, 1},
+		{100 * sec, 100 * sec, -1, 1},
+	} {
+		if got := warmth(test.now, test.since, test.slowStart); !near(got, test.want, 0.001) {
+			t.Errorf("%v after joining, slow start %v: %g, want %g", test.now-test.since, test.slowStart, got, test.want)
+		}
+	}
+}
+
+func TestJoiningNodeIsBrokenIn(t *testing.T) {
+	b, all := New(Options{}), candidates(3)
+	all[0].Node.Join(sec)
+	count := func(from time.Duration) (n int) {
+		for i := range 3000 {
+			var a [3]Attempt // three at a time, so that load matters
+			now := from + time.Duration(i)*ms
+			for k := range a {
+				if chosen, _ := b.Pick(now, all, &a[k]); chosen == 0 {
+					n++
+				}
+			}
+			for k := range a {
+				a[k].Answer(now+ms/2, Alive, 0)
+				a[k].End(now + ms/2)
+			}
+		}
+		return n
+	}
+	early, late := count(sec+ms), count(40*sec)
+	if early*2 > late || late < 2500 {
+		t.Errorf("the node got %d of 9000 picks at first, %d when warm", early, late)
+	}
+}
