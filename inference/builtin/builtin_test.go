@@ -1,9 +1,13 @@
 package builtin
 
 import (
+	"encoding/json"
 	"io/fs"
+	"os"
 	"slices"
 	"testing"
+
+	"github.com/caddy-infer/caddy-infer/inference/tokenizer"
 )
 
 func TestEveryModelIsWholeAndSmall(t *testing.T) {
@@ -46,6 +50,43 @@ func TestOnlyModelsOpen(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "train", "ner-zh/", "../builtin/ner-zh", "/ner-zh", "NER-ZH", "ner-zh/config.json"} {
 		if _, ok := Open(name); ok {
 			t.Errorf("%q opened", name)
+		}
+	}
+}
+
+// A difference between this tokenizer and training's would only show as a
+// few points of accuracy less.
+func TestTokenizerIsThatOfTraining(t *testing.T) {
+	data, err := os.ReadFile("testdata/ner-zh.logits.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fixture struct {
+		Cases []struct {
+			Text   string  `json:"text"`
+			IDs    []int32 `json:"ids"`
+			Starts []int   `json:"starts"`
+		} `json:"cases"`
+	}
+	if err := json.Unmarshal(data, &fixture); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := Open("ner-zh")
+	tok, err := tokenizer.Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(fixture.Cases) == 0 {
+		t.Fatal("the fixture is empty")
+	}
+	for _, c := range fixture.Cases {
+		var ids []int32
+		var starts []int
+		for _, token := range tok.Encode(c.Text) {
+			ids, starts = append(ids, token.ID), append(starts, token.Start)
+		}
+		if !slices.Equal(ids, c.IDs) || !slices.Equal(starts, c.Starts) {
+			t.Errorf("%q: ids %v at %v, training has %v at %v", c.Text, ids, starts, c.IDs, c.Starts)
 		}
 	}
 }
