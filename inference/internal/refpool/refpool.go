@@ -100,22 +100,20 @@ func (r *Ref[K, V]) Release() error {
 }
 
 // Each calls visit for every value that is ready, with its number of users.
-func (p *Pool[K, V]) Each(visit func(value V, users int)) {
-	type item struct {
-		value V
-		users int
-	}
-	var items []item
+func (p *Pool[K, V]) Each(visit func(key K, value V, users int)) {
 	p.mu.Lock()
+	ready := make(map[*Ref[K, V]]int, len(p.entries))
 	for _, ref := range p.entries {
 		select {
 		case <-ref.ready:
-			items = append(items, item{ref.Value, ref.users})
+			if ref.err == nil {
+				ready[ref] = ref.users
+			}
 		default:
 		}
 	}
 	p.mu.Unlock()
-	for _, it := range items {
-		visit(it.value, it.users)
+	for ref, users := range ready {
+		visit(ref.key, ref.Value, users)
 	}
 }

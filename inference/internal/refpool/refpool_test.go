@@ -53,7 +53,7 @@ func TestOneValueForManyUsersAndClosedWithTheLast(t *testing.T) {
 	if err := refs[0].Release(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Release after the end: %v, want ErrClosed", err)
 	}
-	pool.Each(func(*resource, int) { t.Error("the pool still lists the closed value") })
+	pool.Each(func(string, *resource, int) { t.Error("the pool still lists the closed value") })
 }
 
 func TestFailureIsSharedAndForgotten(t *testing.T) {
