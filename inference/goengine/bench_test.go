@@ -1,0 +1,120 @@
+package goengine
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/caddy-infer/caddy-infer/inference/engine"
+	"github.com/caddy-infer/caddy-infer/inference/modeldir"
+	"github.com/caddy-infer/caddy-infer/inference/safetensors"
+)
+
+// randomBERT writes a token classifier of that shape. The weights are noise:
+// it is for speed and memory, not for answers.
+func randomBERT(b *testing.B, hidden, layers, heads, intermediate, vocab int) string {
+	b.Helper()
+	path := b.TempDir()
+	config, err := json.Marshal(map[string]any{
+		"architectures": []string{"BertForTokenClassification"}, "model_type": "bert",
+		"vocab_size": vocab, "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
+		"intermediate_size": intermediate, "max_position_embeddings": 512, "type_vocab_size": 2, "num_labels": 13,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(path, "config.json"), config, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	// One block of noise serves all tensors: only its size matters.
+	rng := rand.New(rand.NewPCG(1, 2))
+	noise := make([]byte, 4*max(vocab, intermediate, 512)*hidden)
+	for i := range len(noise) / 4 {
+		noise[4*i+2], noise[4*i+3] = byte(rng.Uint32()), 0x3c|byte(rng.Uint32())&0x80 // about ±0.01
+	}
+	var tensors []safetensors.Tensor
+	add := func(name string, shape ...int) {
+		n := 4
+		for _, d := range shape {
+			n *= d
+		}
+		tensors = append(tensors, safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: shape, Data: noise[:n]})
+	}
+	linear := func(name string, out, in int) { add(name+".weight", out, in); add(name+".bias", out) }
+	norm := func(name string) { add(name+".weight", hidden); add(name+".bias", hidden) }
+	add("bert.embeddings.word_embeddings.weight", vocab, hidden)
+	add("bert.embeddings.position_embeddings.weight", 512, hidden)
+	add("bert.embeddings.token_type_embeddings.weight", 2, hidden)
+	norm("bert.embeddings.LayerNorm")
+	for i := range layers {
+		at := fmt.Sprintf("bert.encoder.layer.%d.", i)
+		for _, name := range strings.Fields("attention.self.query attention.self.key attention.self.value attention.output.dense") {
+			linear(at+name, hidden, hidden)
+		}
+		linear(at+"intermediate.dense", intermediate, hidden)
+		linear(at+"output.dense", hidden, intermediate)
+		norm(at + "attention.output.LayerNorm")
+		norm(at + "output.LayerNorm")
+	}
+	linear("classifier", 13, hidden)
+	f, err := os.Create(filepath.Join(path, "model.safetensors"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	if err := safetensors.Write(f, tensors); err != nil {
+		b.Fatal(err)
+	}
+	return path
+}
+
+// BenchmarkBERT reports sentences per second and the memory that Go holds
+// beside the mapped weights. "base" is BERT-base, the size of RaNER and
+// StructBERT; "tiny" is 4 layers of 312, as TinyBERT.
+func BenchmarkBERT(b *testing.B) {
+	for _, shape := range []struct {
+		name                                       string
+		hidden, layers, heads, intermediate, vocab int
+	}{
+		{"tiny", 312, 4, 12, 1200, 21128},
+		{"base", 768, 12, 12, 3072, 21128},
+	} {
+		path := randomBERT(b, shape.hidden, shape.layers, shape.heads, shape.intermediate, shape.vocab)
+		dir, err := modeldir.Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, size := range []struct{ batch, tokens int }{{1, 32}, {8, 32}, {1, 128}, {8, 128}} {
+			for _, threads := range []int{1, 2} {
+				b.Run(fmt.Sprintf("%s/batch=%d/tokens=%d/threads=%d", shape.name, size.batch, size.tokens, threads), func(b *testing.B) {
+					e, err := engine.Open("go", dir, engine.Options{Threads: threads})
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer e.Close()
+					batch := make([]engine.Sequence, size.batch)
+					for i := range batch {
+						for t := range size.tokens {
+							batch[i].IDs = append(batch[i].IDs, int32((i*size.tokens+t*131)%shape.vocab))
+						}
+					}
+					b.ReportAllocs()
+					for b.Loop() {
+						if _, err := e.Run(b.Context(), batch); err != nil {
+							b.Fatal(err)
+						}
+					}
+					b.ReportMetric(float64(b.N*size.batch)/b.Elapsed().Seconds(), "sentences/s")
+					var m runtime.MemStats
+					runtime.ReadMemStats(&m)
+					b.ReportMetric(float64(m.HeapInuse)/1e6, "heap-MB")
+				})
+			}
+		}
+	}
+}
