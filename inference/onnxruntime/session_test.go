@@ -23,6 +23,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(memoryChild); dir != "" {
+		if err := measureMemory(dir); err != nil {
+			println(err.Error())
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	if sharedDir != "" {
 		os.RemoveAll(sharedDir)
