@@ -119,8 +119,12 @@ func (m *ModelUI) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		redirectToSlash(w, r)
 		return nil
 	}
-	rest, ok := strings.CutPrefix(r.URL.Path, m.Path)
-	if !ok && !(m.Path == "/" && r.URL.Path == "") { // handle_path leaves "" of its own prefix
+	requested := r.URL.Path
+	if requested == "" { // what handle_path leaves of its own prefix
+		requested = "/"
+	}
+	rest, ok := strings.CutPrefix(requested, m.Path)
+	if !ok {
 		return next.ServeHTTP(w, r)
 	}
 	if rest == "" {

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,10 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/html"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
-	"golang.org/x/net/html"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
 )
@@ -42,7 +44,8 @@ func ask(t *testing.T, ui *ModelUI, method, target string, header ...string) *ht
 		return nil
 	}))
 	resp := w.Result()
-	if handlerError, ok := err.(caddyhttp.HandlerError); ok {
+	var handlerError caddyhttp.HandlerError
+	if errors.As(err, &handlerError) {
 		resp.StatusCode = handlerError.StatusCode
 	} else if err != nil {
 		t.Fatal(err)
@@ -232,9 +235,17 @@ func TestPageIsSmallAndKeepsToItself(t *testing.T) {
 
 func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 	for _, ui := range []*ModelUI{
-		{Path: "ui"}, {Path: "/a/../b"}, {Path: "//evil.example"}, {Path: "/ui/*"}, {Path: "/{http.request.uri}"},
-		{API: "https://elsewhere.example/predict"}, {API: "//elsewhere.example/predict"}, {API: "predict"},
-		{API: "javascript:alert(1)"}, {API: "/%zz"}, {Task: "translation"},
+		{Path: "ui"},
+		{Path: "/a/../b"},
+		{Path: "//evil.example"},
+		{Path: "/ui/*"},
+		{Path: "/{http.request.uri}"},
+		{API: "https://elsewhere.example/predict"},
+		{API: "//elsewhere.example/predict"},
+		{API: "predict"},
+		{API: "javascript:alert(1)"},
+		{API: "/%zz"},
+		{Task: "translation"},
 	} {
 		if err := ui.Provision(caddy.Context{}); err == nil {
 			t.Errorf("accepted %+v", *ui)

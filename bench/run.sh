@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# The articles' own service and caddy-infer side by side: the same BERT-base
+# shape, the same requests, one server after the other on this machine.
+#
+#   bench/run.sh                    prints the table, keeps it in bench/results/
+#   PYTHON=/path/to/python bench/run.sh
+#   DURATION=20s LEVELS=1,8,32 TUNING=5s bench/run.sh
+#
+# Needs Go, a C compiler, and a Python with
+#   pip install torch numpy safetensors flask gunicorn onnx onnxruntime
+# Nothing but 127.0.0.1 is loaded. Run it on a machine with nothing else to do:
+# the last column says how much of its CPU time others used meanwhile.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+duration=${DURATION:-10s} tuning=${TUNING:-5s} levels=${LEVELS:-1,8,32}
+cores=$(nproc)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+model=${MODEL_DIR:-$work/bert}
+results=$work/results.jsonl
+port=18999
+
+if [ ! -e "$model/model.int8.onnx" ]; then
+	echo "Making a BERT-base with random weights" >&2
+	"$python" bench/model.py "$model"
+	"$python" examples/export/onnx_bert.py --int8 "$model" >&2
+fi
+
+echo "Building" >&2
+go build -o "$work/load" ./bench/load
+if [ -n "${CADDY:-}" ]; then
+	ln -s "$CADDY" "$work/caddy"
+else
+	CGO_ENABLED=1 go run github.com/caddyserver/xcaddy/cmd/xcaddy@v0.4.6 build v2.11.9 --output "$work/caddy" \
+		--with "github.com/caddy-infer/caddy-infer@v0.0.0=$PWD" \
+		--with "github.com/caddy-infer/caddy-infer/inference/onnxruntime@v0.0.0=$PWD/inference/onnxruntime" \
+		>"$work/xcaddy.log" 2>&1 || { tail -n 30 "$work/xcaddy.log" >&2; exit 1; }
+fi
+ONNXRUNTIME_LIB=${ONNXRUNTIME_LIB:-$("$python" -c 'import os, onnxruntime; print(os.path.join(os.path.dirname(onnxruntime.__file__), "capi"))')}
+export ONNXRUNTIME_LIB
+
+# load NAME [OPTION…] -- COMMAND…
+load() {
+	local name=$1
+	shift
+	"$work/load" -name "$name" -url "http://127.0.0.1:$port/predict" -out "$results" "$@" 2>>"$work/servers.log" ||
+		{ tail -n 30 "$work/servers.log" >&2; return 1; }
+	tail -n 1 "$work/servers.log" >&2
+}
+
+# rate NAME: the requests per second last measured under that name.
+rate() {
+	"$python" -c 'import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+print(next(r["per_second"] for r in reversed(rows) if r["name"] == sys.argv[2]))' "$results" "$1"
+}
+
+# flask PRECISION: finds the fastest setting at concurrency 8, then measures it.
+# More threads in torch, or more requests at a time in gunicorn's one worker;
+# OpenMP's threads spinning while they wait or sleeping.
+flask() {
+	local precision=$1 best='' best_rate=0 setting name threads wait concurrent r command
+	local all=$results
+	results=$work/tuning.jsonl
+	for setting in "1 passive 1" "$cores active 1" "$cores passive 1" "1 passive $cores" "1 passive 8"; do
+		read -r threads wait concurrent <<<"$setting"
+		name="Flask + PyTorch $precision, torch threads $threads, OpenMP $wait, gunicorn threads $concurrent"
+		flask_command
+		load "$name" -c 8 -duration "$tuning" -warmup 1s -- "${command[@]}"
+		r=$(rate "$name")
+		if "$python" -c "raise SystemExit(not $r > $best_rate)"; then best=$setting best_rate=$r; fi
+	done
+	results=$all
+	read -r threads wait concurrent <<<"$best"
+	echo "Flask $precision is fastest with: torch threads $threads, OpenMP $wait, gunicorn threads $concurrent" | tee -a "$work/notes" >&2
+	flask_command
+	load "Flask + PyTorch $precision, tuned" -c "$levels" -duration "$duration" -- "${command[@]}"
+}
+
+flask_command() {
+	command=(env MODEL_DIR="$model" PRECISION="$precision" TORCH_THREADS="$threads" OMP_NUM_THREADS="$threads"
+		MKL_NUM_THREADS="$threads" OMP_WAIT_POLICY="$wait" PYTHONWARNINGS=ignore
+		"$python" -m gunicorn --chdir bench/flask -w 1 --threads "$concurrent" --log-level error
+		-b "127.0.0.1:$port" app:app)
+}
+
+# caddy NAME MODEL-OPTIONS
+caddy() {
+	local name=$1
+	cat >"$work/Caddyfile" <<-CADDYFILE
+		{
+			admin off
+			auto_https off
+			metrics
+			log {
+				level ERROR
+			}
+			inference {
+				model bert $model {
+					$2
+				}
+			}
+		}
+		http://127.0.0.1:$port {
+			metrics /metrics
+			inference bert
+		}
+	CADDYFILE
+	load "$name" -c "$levels" -duration "$duration" -metrics "http://127.0.0.1:$port/metrics" -- \
+		"$work/caddy" run --adapter caddyfile --config "$work/Caddyfile"
+}
+
+# direct PRECISION WORKERS THREADS BATCH
+direct() {
+	"$python" bench/direct.py --precision "$1" --workers "$2" --threads "$3" --batch "$4" --seconds "${duration%s}" "$model" |
+		tee -a "$results" >&2
+}
+
+export XDG_DATA_HOME=$work XDG_CONFIG_HOME=$work
+flask fp32
+flask int8
+caddy "Caddy + onnxruntime fp32, $cores workers × 1 thread" "engine onnxruntime
+precision fp32"
+direct fp32 "$cores" 1 1
+direct fp32 "$cores" 1 4
+caddy "Caddy + onnxruntime INT8, $cores workers × 1 thread" "engine onnxruntime
+precision int8"
+for batch in 1 4 8 16; do direct int8 "$cores" 1 $batch; done
+direct int8 1 "$cores" 8
+caddy "Caddy + go engine fp32, $cores workers × 1 thread" "engine go
+precision fp32"
+
+{
+	echo "# Side by side, $(date -u +%F)"
+	echo
+	echo "\`bench/run.sh\` on $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1), $cores CPUs, Linux $(uname -r);" \
+		"$(go version | cut -d' ' -f3); $("$python" -c 'import torch, onnxruntime, flask, importlib.metadata as m; print("PyTorch", torch.__version__ + ", ONNX Runtime", onnxruntime.__version__ + ", Flask", m.version("flask") + ", gunicorn", m.version("gunicorn"))')."
+	echo "BERT-base shape, random weights; the articles' three sentences in turn (13 to 17 characters);" \
+		"$duration for each figure after 2 s of warming up. Ratios are to the tuned Flask fp32 at the same concurrency," \
+		"or to its best where a row has none."
+	echo
+	sed 's/^/- /' "$work/notes"
+	echo
+	"$work/load" -table "$results" -base "Flask + PyTorch fp32, tuned"
+	echo
+	echo "How Flask was tuned (concurrency 8, $tuning each):"
+	echo
+	"$work/load" -table "$work/tuning.jsonl"
+} | tee "bench/results/$(date -u +%F).md"
