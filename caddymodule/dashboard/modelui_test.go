@@ -261,9 +261,9 @@ http://ADDR_NODE {
 	handle_path /prefix/* {
 		model_ui
 	}
-	model_ui
 	model_ui /ui
 	respond /predict "answer" 200
+	model_ui
 }
 http://ADDR_GATEWAY {
 	handle_path /node/* {
