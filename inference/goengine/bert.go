@@ -124,6 +124,9 @@ func (b *bert) validate() error {
 			return fmt.Errorf("%s is %d: must be 1 to %d", f.name, f.value, f.most)
 		}
 	}
+	if b.Epsilon != nil && *b.Epsilon < 0 {
+		return fmt.Errorf("layer_norm_eps is %v: must not be negative", *b.Epsilon)
+	}
 	if b.Hidden%b.Heads != 0 {
 		return fmt.Errorf("hidden_size %d is not a multiple of num_attention_heads %d", b.Hidden, b.Heads)
 	}

@@ -103,6 +103,7 @@ func TestModelsThatDoNotFitTheirConfigAreRefusedWithTheTensor(t *testing.T) {
 		"no layers":    {"num_hidden_layers is 0", func(c config, _ tensors) { delete(c, "num_hidden_layers") }},
 		"huge":         {"hidden_size is 4294967296", func(c config, _ tensors) { c["hidden_size"] = 4294967296 }},
 		"fraction":     {"parsing config.json", func(c config, _ tensors) { c["hidden_size"] = 0.5 }},
+		"epsilon":      {"layer_norm_eps is -1", func(c config, _ tensors) { c["layer_norm_eps"] = -1 }},
 		"activation":   {`hidden_act "swish"`, func(c config, _ tensors) { c["hidden_act"] = "swish" }},
 		"positions":    {`"relative_key"`, func(c config, _ tensors) { c["position_embedding_type"] = "relative_key" }},
 		"other family": {`model_type "t5" (it has bert`, func(c config, _ tensors) { c["model_type"] = "t5" }},
@@ -158,5 +159,20 @@ func TestPrecisionsThatTheEngineLacksAreRefused(t *testing.T) {
 		if _, err := engine.Open("go", dir, engine.Options{Precision: p}); err == nil || !strings.Contains(err.Error(), string(p)) {
 			t.Errorf("%s: got %v", p, err)
 		}
+	}
+}
+
+func TestWeightsCutOffWhileInUseFailTheRequestOnly(t *testing.T) {
+	want := readExpected(t, "testdata/tiny-token")
+	path := t.TempDir()
+	if err := os.CopyFS(path, os.DirFS("testdata/tiny-token")); err != nil {
+		t.Fatal(err)
+	}
+	_, e := open(t, path, 1)
+	if err := os.Truncate(filepath.Join(path, "model.safetensors"), 100); err != nil {
+		t.Skipf("this system does not truncate mapped files: %v", err)
+	}
+	if _, err := e.Run(t.Context(), want.batch()); err == nil || !strings.Contains(err.Error(), "changed while in use") {
+		t.Errorf("got %v", err)
 	}
 }

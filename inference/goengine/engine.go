@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -82,11 +83,21 @@ func Open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
 // MB) and that a cancelled pass ends soon.
 const passTokens = 512
 
-func (m *model) Run(ctx context.Context, batch []engine.Sequence) ([]engine.Logits, error) {
+func (m *model) Run(ctx context.Context, batch []engine.Sequence) (out []engine.Logits, err error) {
 	if err := m.check(batch); err != nil {
 		return nil, err
 	}
-	out := make([]engine.Logits, 0, len(batch))
+	// Weights that were cut off after they were mapped would end the process.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			if _, fault := r.(interface{ Addr() uintptr }); !fault {
+				panic(r)
+			}
+			out, err = nil, fmt.Errorf("running model: %s was changed while in use: reload the model (and replace such files by renaming)", modeldir.WeightsFile)
+		}
+	}()
+	out = make([]engine.Logits, 0, len(batch))
 	for len(batch) > 0 {
 		n, tokens := 1, len(batch[0].IDs)
 		for n < len(batch) && tokens+len(batch[n].IDs) <= passTokens {

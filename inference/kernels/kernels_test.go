@@ -4,7 +4,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime/debug"
 	"testing"
+	"time"
+
+	"github.com/edsrzf/mmap-go"
 )
 
 func random(rng *rand.Rand, n int) []float32 {
@@ -174,6 +180,40 @@ func TestParallelRaisesPanicsInTheCaller(t *testing.T) {
 			t.Errorf("%d threads: no panic", threads)
 		}()
 	}
+}
+
+func TestFaultsInWorkersArePanicsOfTheCaller(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weights")
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data, err := mmap.Map(f, mmap.RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = data.Unmap() }()
+	if err := os.Truncate(path, 0); err != nil {
+		t.Skipf("this system does not truncate mapped files: %v", err)
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if _, fault := recover().(interface{ Addr() uintptr }); !fault {
+			t.Error("no fault in the caller")
+		}
+	}()
+	read := make([]byte, 64) // keeps the compiler from dropping the load
+	Parallel(len(read), 4, func(i int) {
+		if i > 0 { // let the workers have some
+			time.Sleep(time.Millisecond)
+		}
+		read[i] = data[i<<12]
+	})
+	t.Error("read from a file that is gone", read)
 }
 
 func BenchmarkMul(b *testing.B) {

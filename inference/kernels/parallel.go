@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 )
@@ -11,7 +12,8 @@ const minWork = 1 << 17
 
 // Parallel calls f(0) to f(n-1) on up to threads goroutines, the caller's
 // among them, and returns when all are done. A panic of f is raised again in
-// the caller, so that a fault in one pass stays a fault of that pass.
+// the caller, so that a fault in one pass stays a fault of that pass; the
+// caller's debug.SetPanicOnFault holds for all.
 func Parallel(n, threads int, f func(i int)) {
 	threads = min(threads, n)
 	if threads <= 1 {
@@ -23,7 +25,10 @@ func Parallel(n, threads int, f func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	var fault atomic.Pointer[any]
+	onFault := debug.SetPanicOnFault(false) // only its setter returns the setting
+	debug.SetPanicOnFault(onFault)
 	work := func() {
+		debug.SetPanicOnFault(onFault)
 		defer func() {
 			if r := recover(); r != nil {
 				fault.CompareAndSwap(nil, &r)
