@@ -8,4 +8,5 @@ package caddyinfer
 import (
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/dashboard"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/inferhandler"
 )

@@ -144,6 +144,11 @@ func newTable(header ...any) table.Writer {
 	return t
 }
 
+// rightAligned is for numbers that are printed as text; column counts from 1.
+func rightAligned(column int) table.ColumnConfig {
+	return table.ColumnConfig{Number: column, Align: text.AlignRight, AlignHeader: text.AlignRight}
+}
+
 // visible replaces control and direction characters, with which a text could
 // drive the terminal or break a table's lines.
 func visible(s string) string {

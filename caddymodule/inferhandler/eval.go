@@ -169,6 +169,7 @@ func (r *report) write(out io.Writer, asJSON bool) error {
 		first = "type"
 	}
 	t := newTable(first, "precision", "recall", "f1", "support")
+	t.SetColumnConfigs([]table.ColumnConfig{rightAligned(2), rightAligned(3), rightAligned(4), rightAligned(5)})
 	for _, class := range slices.Sorted(maps.Keys(r.Classes)) {
 		t.AppendRow(row(class, r.Classes[class]))
 	}
