@@ -39,6 +39,9 @@ func addedTokens(vocab map[string]int32, s wordPieceSettings, cfg config) ([]spe
 		}
 	}
 	for _, t := range all {
+		if t.ID < 0 {
+			return nil, fmt.Errorf("reading the added token %q: its id is %d; ids begin at 0", t.Content, t.ID)
+		}
 		if t.Normalized {
 			return nil, fmt.Errorf("reading the added token %q: \"normalized\": true is not supported; set it to false in %s and %s", t.Content, jsonFile, configFile)
 		}

@@ -193,6 +193,14 @@ func newWordPiece(file string, vocab map[string]int32, s wordPieceSettings, cfg 
 	if s.accents != nil {
 		s.norm.stripAccents = *s.accents
 	}
+	if len(vocab) == 0 {
+		return nil, fmt.Errorf("reading %s: the vocabulary is empty", file)
+	}
+	for token, id := range vocab {
+		if id < 0 {
+			return nil, fmt.Errorf("reading %s: the token %q has the id %d; ids begin at 0", file, token, id)
+		}
+	}
 	list, err := addedTokens(vocab, s, cfg)
 	if err != nil {
 		return nil, err
@@ -204,6 +212,7 @@ func newWordPiece(file string, vocab map[string]int32, s wordPieceSettings, cfg 
 	if !ok {
 		return nil, fmt.Errorf("reading %s: the unknown token %q is not in the vocabulary; set unk_token in %s", file, s.unk, configFile)
 	}
+	bmp() // now rather than in the first request
 	w := &wordPiece{
 		norm: s.norm, vocab: newTrie(vocab, s.prefix), unk: unk, maxChars: s.maxChars, special: newSpecials(list),
 	}

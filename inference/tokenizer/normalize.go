@@ -36,12 +36,7 @@ func (n *normalizer) append(out []piece, text string, pos int32) ([]piece, int32
 	table := bmp()
 	from, first := len(out), pos
 	for _, r := range text {
-		var c class
-		if uint32(r) < uint32(len(table)) {
-			c = table[r]
-		} else {
-			c = computeClass(r)
-		}
+		c := table.of(r)
 		switch {
 		case n.cleanText && c&isRemoved != 0:
 		case c == 0 || c == isRemoved:
@@ -52,7 +47,7 @@ func (n *normalizer) append(out []piece, text string, pos int32) ([]piece, int32
 		case n.stripAccents && c&isLateMark != 0:
 			return n.appendReordered(out[:from], text, first)
 		case n.stripAccents && c&isComposed != 0:
-			out = n.appendDecomposed(out, r, pos, c&isIdeograph != 0)
+			out = n.appendDecomposed(out, table, r, pos, c&isIdeograph != 0)
 		default:
 			out = n.appendLower(out, r, pos, c, n.splitIdeographs && c&isIdeograph != 0)
 		}
@@ -80,25 +75,41 @@ func (n *normalizer) appendLower(out []piece, r rune, pos int32, c class, alone 
 
 // appendDecomposed adds the canonical decomposition of r less its marks. The
 // result decides what is punctuation: U+2329 becomes U+3008.
-func (n *normalizer) appendDecomposed(out []piece, r rune, pos int32, ideograph bool) []piece {
-	var buf [utf8.UTFMax]byte
-	for _, d := range decompose(buf[:0], r) {
-		c := computeClass(d)
-		if c&isMark == 0 {
-			out = n.appendLower(out, d, pos, c, ideograph && n.splitIdeographs)
+func (n *normalizer) appendDecomposed(out []piece, table *classTable, r rune, pos int32, ideograph bool) []piece {
+	var buf decomposition
+	for d := buf.of(r); len(d) > 0; {
+		x, size := utf8.DecodeRune(d)
+		d = d[size:]
+		if c := table.of(x); c&isMark == 0 {
+			out = n.appendLower(out, x, pos, c, ideograph && n.splitIdeographs)
 		}
 	}
 	return out
 }
 
-func decompose(buf []byte, r rune) string {
-	return norm.NFD.String(string(utf8.AppendRune(buf, r)))
+// decomposition is room for that of a Hangul syllable, which no table holds.
+type decomposition [3 * utf8.UTFMax]byte
+
+// of returns the full canonical decomposition of a composed r in UTF-8, valid
+// until the next call.
+func (buf *decomposition) of(r rune) []byte {
+	// Unicode 15, section 3.12.
+	const base, last, leading, vowel, trailing = 0xAC00, 0xD7A3, 0x1100, 0x1161, 0x11A7
+	if base <= r && r <= last {
+		s := r - base
+		d := utf8.AppendRune(buf[:0], leading+s/(21*28))
+		d = utf8.AppendRune(d, vowel+s%(21*28)/28)
+		if s%28 != 0 {
+			d = utf8.AppendRune(d, trailing+s%28)
+		}
+		return d
+	}
+	return norm.NFD.Properties(utf8.AppendRune(buf[:0], r)).Decomposition()
 }
 
 // mark is a code point on its way through canonical reordering.
 type mark struct {
 	r         rune
-	pos       int32
 	class     uint8
 	inserted  bool // not the first of its decomposition
 	ideograph bool
@@ -109,10 +120,11 @@ type mark struct {
 // place, not by origin: the nth code point after reordering stands for the nth
 // before, and one that a decomposition inserted for the one before it.
 func (n *normalizer) appendReordered(out []piece, text string, pos int32) ([]piece, int32) {
+	table := bmp()
 	var marks []mark
 	var origin []int32
 	for _, r := range text {
-		c := computeClass(r)
+		c := table.of(r)
 		if n.cleanText && c&isRemoved != 0 {
 			pos++
 			continue
@@ -120,16 +132,18 @@ func (n *normalizer) appendReordered(out []piece, text string, pos int32) ([]pie
 		if n.cleanText && c&isSpace != 0 {
 			r = ' '
 		}
-		var buf [utf8.UTFMax]byte
-		d := string(utf8.AppendRune(buf[:0], r))
-		if c&isComposed != 0 {
-			d = decompose(buf[:0], r)
-		}
-		for i, x := range d {
-			marks = append(marks, mark{
-				r: x, class: combining(x), inserted: i > 0,
-				ideograph: n.splitIdeographs && c&isIdeograph != 0,
-			})
+		m := mark{r: r, ideograph: n.splitIdeographs && c&isIdeograph != 0}
+		if c&isComposed == 0 {
+			m.class = combining(r)
+			marks = append(marks, m)
+		} else {
+			var buf decomposition
+			for d := buf.of(r); len(d) > 0; m.inserted = true {
+				x, size := utf8.DecodeRune(d)
+				d = d[size:]
+				m.r, m.class = x, combining(x)
+				marks = append(marks, m)
+			}
 		}
 		origin = append(origin, pos)
 		pos++
@@ -147,16 +161,13 @@ func (n *normalizer) appendReordered(out []piece, text string, pos int32) ([]pie
 		if !m.inserted {
 			next++
 		}
-		m.pos = 0
-		if next > 0 {
-			m.pos = origin[next-1]
-		}
-		switch c := computeClass(m.r); {
+		at := origin[max(next-1, 0)]
+		switch c := table.of(m.r); {
 		case c&isMark != 0:
 		case c&isSpace != 0:
-			out = append(out, piece{pos: m.pos, kind: gap})
+			out = append(out, piece{pos: at, kind: gap})
 		default:
-			out = n.appendLower(out, m.r, m.pos, c, m.ideograph)
+			out = n.appendLower(out, m.r, at, c, m.ideograph)
 		}
 	}
 	return out, pos

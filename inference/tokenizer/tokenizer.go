@@ -16,9 +16,10 @@ type Token struct {
 // Tokenizer is immutable and safe for concurrent use.
 type Tokenizer interface {
 	// Encode returns the tokens of text in order, without the special tokens
-	// that frame a sequence. Tokens do not overlap; characters that the model
-	// does not see (white space, control characters, stripped accents) lie
-	// between or inside tokens.
+	// that frame a sequence. Characters that the model does not see (white
+	// space, control characters, stripped accents) lie between or inside
+	// tokens. Tokens never overlap, except that several tokens made of one
+	// character (a Hangul syllable taken apart) share its place.
 	Encode(text string) []Token
 	// Special returns the ids to put before and after a sequence; ok is false
 	// for models that want none.

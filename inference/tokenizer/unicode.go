@@ -29,12 +29,23 @@ const (
 	isMark                        // strip_accents drops it
 	isComposed                    // strip_accents decomposes it
 	isUpper                       // lower-casing changes it
-	isLateMark                    // reorders with its neighbours in NFD, yet is no mark that is dropped
+	isLateMark                    // holds a combining mark that is not dropped, so its place in NFD matters
 )
 
-// bmp caches classOf for the Basic Multilingual Plane: nearly all text.
-var bmp = sync.OnceValue(func() *[0x10000]class {
-	table := new([0x10000]class)
+// classTable holds the classes of the Basic Multilingual Plane: nearly all
+// text.
+type classTable [0x10000]class
+
+func (t *classTable) of(r rune) class {
+	if uint32(r) < uint32(len(t)) {
+		return t[r]
+	}
+	return computeClass(r)
+}
+
+// bmp takes about 10 ms to compute, once in a process.
+var bmp = sync.OnceValue(func() *classTable {
+	table := new(classTable)
 	for r := range rune(len(table)) {
 		table[r] = computeClass(r)
 	}
@@ -60,7 +71,8 @@ func computeClass(r rune) class {
 	}
 	if in(decomposed, r) {
 		c |= isComposed
-	} else if c&isMark == 0 && combining(r) != 0 {
+	}
+	if c&isMark == 0 && keepsMark(r) {
 		c |= isLateMark
 	}
 	if r == dottedI || lower(r) != r {
@@ -82,8 +94,27 @@ func lower(r rune) rune {
 	return unicode.ToLower(r)
 }
 
-// combining returns the canonical combining class, which orders marks in NFD.
+// combining returns the canonical combining class, which orders marks in NFD,
+// of the code points that Hugging Face knows to have one.
 func combining(r rune) uint8 {
+	if r < 0x300 || !in(reordered, r) {
+		return 0
+	}
 	var buf [4]byte
 	return norm.NFD.Properties(utf8.AppendRune(buf[:0], r)).CCC()
+}
+
+// keepsMark reports a combining mark in r's decomposition that strip_accents
+// leaves there: U+302E, musical stems, some vowel signs.
+func keepsMark(r rune) bool {
+	if !in(decomposed, r) {
+		return combining(r) != 0
+	}
+	var buf decomposition
+	for _, d := range string(buf.of(r)) {
+		if combining(d) != 0 && !in(marks, d) {
+			return true
+		}
+	}
+	return false
 }

@@ -23,7 +23,7 @@ def bert(**on):
 clean, strip, lower = bert(clean_text=True), bert(strip_accents=True), bert(lowercase=True)
 chinese, nfd, pre = bert(handle_chinese_chars=True), normalizers.NFD(), pre_tokenizers.BertPreTokenizer()
 
-removed, punctuation, marks, ideographs, lowered, decomposed = [], [], [], [], [], []
+removed, punctuation, marks, ideographs, lowered, decomposed, reordered = [], [], [], [], [], [], []
 for cp in range(0x110000):
     if 0xD800 <= cp < 0xE000:
         continue
@@ -36,6 +36,9 @@ for cp in range(0x110000):
         decomposed.append(cp)
     elif strip.normalize_str(c) == "":
         marks.append(cp)
+    # U+0345 has the greatest combining class, so all other marks move before it.
+    if cp == 0x345 or nfd.normalize_str("\u0345" + c)[0] != "\u0345":
+        reordered.append(cp)
     if chinese.normalize_str(c) != c:
         ideographs.append(cp)
     low = lower.normalize_str(c)
@@ -72,6 +75,7 @@ parts = [
     table("marks", "are what strip_accents drops once a text is decomposed.", marks),
     table("ideographs", "are what handle_chinese_chars isolates.", ideographs),
     table("decomposed", "have a canonical decomposition.", decomposed),
+    table("reordered", "have a combining class, or begin with a mark that has.", reordered),
     "// newLower holds the case pairs that are newer than Unicode 15.\nvar newLower = map[rune]rune{\n"
     + "\n".join(
         "\t" + line for line in textwrap.wrap(", ".join("0x%X:0x%X" % p for p in lowered) + ",", 90)
