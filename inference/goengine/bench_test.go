@@ -53,7 +53,7 @@ func randomBERT(b *testing.B, hidden, layers, heads, intermediate, vocab int) st
 	norm("bert.embeddings.LayerNorm")
 	for i := range layers {
 		at := fmt.Sprintf("bert.encoder.layer.%d.", i)
-		for _, name := range strings.Fields("attention.self.query attention.self.key attention.self.value attention.output.dense") {
+		for name := range strings.FieldsSeq("attention.self.query attention.self.key attention.self.value attention.output.dense") {
 			linear(at+name, hidden, hidden)
 		}
 		linear(at+"intermediate.dense", intermediate, hidden)

@@ -86,14 +86,22 @@ func TestModelsThatDoNotFitTheirConfigAreRefusedWithTheTensor(t *testing.T) {
 		want   string
 		change func(config, tensors)
 	}{
-		"missing": {`"bert.encoder.layer.1.output.dense.bias" is missing`,
-			func(_ config, m tensors) { delete(m, "bert.encoder.layer.1.output.dense.bias") }},
-		"wider": {`"bert.embeddings.word_embeddings.weight" has the shape [100 32], expected [100 64]`,
-			func(c config, _ tensors) { c["hidden_size"] = 64 }},
-		"fewer labels": {`"classifier.weight" has the shape [13 32], expected [2 32]`,
-			func(c config, _ tensors) { c["id2label"] = config{"0": "O", "1": "B-X"} }},
-		"not a BERT": {"not the weights of a BERT",
-			func(_ config, m tensors) { delete(m, "bert.embeddings.word_embeddings.weight") }},
+		"missing": {
+			`"bert.encoder.layer.1.output.dense.bias" is missing`,
+			func(_ config, m tensors) { delete(m, "bert.encoder.layer.1.output.dense.bias") },
+		},
+		"wider": {
+			`"bert.embeddings.word_embeddings.weight" has the shape [100 32], expected [100 64]`,
+			func(c config, _ tensors) { c["hidden_size"] = 64 },
+		},
+		"fewer labels": {
+			`"classifier.weight" has the shape [13 32], expected [2 32]`,
+			func(c config, _ tensors) { c["id2label"] = config{"0": "O", "1": "B-X"} },
+		},
+		"not a BERT": {
+			"not the weights of a BERT",
+			func(_ config, m tensors) { delete(m, "bert.embeddings.word_embeddings.weight") },
+		},
 		"integers": {"cannot read I32", func(_ config, m tensors) {
 			x := m["classifier.bias"]
 			x.DType = "I32"

@@ -29,9 +29,8 @@ func (m *Matrix) In() int { return m.in }
 // a multiple of tileCols.
 const block = 96
 
-// Mul computes dst = x·Wᵀ + bias for rows rows of x, on up to threads
-// goroutines. dst holds rows×Out, x rows×In values; bias may be nil. dst and
-// x must not overlap.
+// Mul computes dst = x·Wᵀ + bias on up to threads goroutines. dst holds
+// rows×Out, x rows×In values; bias may be nil. dst and x must not overlap.
 func (m *Matrix) Mul(dst, x, bias []float32, rows, threads int) {
 	if rows == 0 || m.out == 0 {
 		return

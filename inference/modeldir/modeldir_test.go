@@ -31,47 +31,87 @@ func TestConfigurationsOfBothHubsAreUnderstood(t *testing.T) {
 		fsys fstest.MapFS
 		want Config
 	}{
-		{"Hugging Face tokens", files("config.json",
-			`{"architectures": ["BertForTokenClassification"], "model_type": "bert", "max_position_embeddings": 512, `+labels+`}`),
-			Config{Architecture: "BertForTokenClassification", ModelType: "bert", Task: TokenClassification,
-				Labels: []string{"O", "B-PER", "I-PER"}, MaxTokens: 512}},
-		{"Hugging Face texts, several labels each", files("config.json",
-			`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "problem_type": "multi_label_classification", "label2id": {"b": 1, "a": 0}}`),
-			Config{Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
-				Labels: []string{"a", "b"}, MultiLabel: true}},
-		{"labels without names", files("config.json",
-			`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "num_labels": 2}`),
-			Config{Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
-				Labels: []string{"LABEL_0", "LABEL_1"}}},
-		{"labels as a list", files("config.json",
-			`{"architectures": ["CharCNNForTokenClassification"], "model_type": "charcnn", "id2label": ["O", "B-X"]}`),
-			Config{Architecture: "CharCNNForTokenClassification", ModelType: "charcnn", Task: TokenClassification,
-				Labels: []string{"O", "B-X"}}},
-		{"columns that share a name", files("config.json",
-			`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "id2label": {"0": "x", "1": "x"}, "label2id": {"x": 1}}`),
-			Config{Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
-				Labels: []string{"x", "x"}}},
-		{"RaNER", files("config.json", `{"model_type": "bert", "architectures": ["BertForMaskedLM"], `+labels+`}`,
-			"configuration.json", `{"framework": "pytorch", "task": "named-entity-recognition", "preprocessor": {"type": "sequence-labeling-tokenizer"}, "model": {"type": "transformer-crf"}}`),
-			Config{Architecture: "TransformerCRFForNamedEntityRecognition", ModelType: "bert", Task: TokenClassification,
-				Labels: []string{"O", "B-PER", "I-PER"}}},
-		{"StructBERT", files("config.json", `{"model_type": "structbert", "num_labels": 5}`,
-			"configuration.json", `{"task": "text-classification", "model": {"type": "structbert"}}`,
-			"label_mapping.json", `{"负面": 0, "正面": 1}`),
-			Config{Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
-				Labels: []string{"负面", "正面"}}},
-		{"labels of the preprocessor, no model_type", files("config.json", `{"architectures": ["BertForTokenClassification"]}`,
-			"configuration.json", `{"task": "token-classification", "preprocessor": {"label2id": {"O": "0", "S-X": "1"}}}`),
-			Config{Architecture: "BertForTokenClassification", ModelType: "bert", Task: TokenClassification,
-				Labels: []string{"O", "S-X"}}},
-		{"AdaSeq", files("config.json", `{"model_type": "bert"}`,
-			"configuration.json", `{"task": "named-entity-recognition", "model": {"type": "sequence-labeling-model", "id_to_label": {"0": "O", "1": "S-X"}}}`),
-			Config{Architecture: "BertForTokenClassification", ModelType: "bert", Task: TokenClassification,
-				Labels: []string{"O", "S-X"}}},
-		{"a family that no engine here has, for ONNX", files("config.json",
-			`{"architectures": ["XLMRobertaForTokenClassification"], "model_type": "xlm-roberta", `+labels+`}`),
-			Config{Architecture: "XLMRobertaForTokenClassification", ModelType: "xlm-roberta", Task: TokenClassification,
-				Labels: []string{"O", "B-PER", "I-PER"}}},
+		{
+			"Hugging Face tokens", files("config.json",
+				`{"architectures": ["BertForTokenClassification"], "model_type": "bert", "max_position_embeddings": 512, `+labels+`}`),
+			Config{
+				Architecture: "BertForTokenClassification", ModelType: "bert", Task: TokenClassification,
+				Labels: []string{"O", "B-PER", "I-PER"}, MaxTokens: 512,
+			},
+		},
+		{
+			"Hugging Face texts, several labels each", files("config.json",
+				`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "problem_type": "multi_label_classification", "label2id": {"b": 1, "a": 0}}`),
+			Config{
+				Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
+				Labels: []string{"a", "b"}, MultiLabel: true,
+			},
+		},
+		{
+			"labels without names", files("config.json",
+				`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "num_labels": 2}`),
+			Config{
+				Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
+				Labels: []string{"LABEL_0", "LABEL_1"},
+			},
+		},
+		{
+			"labels as a list", files("config.json",
+				`{"architectures": ["CharCNNForTokenClassification"], "model_type": "charcnn", "id2label": ["O", "B-X"]}`),
+			Config{
+				Architecture: "CharCNNForTokenClassification", ModelType: "charcnn", Task: TokenClassification,
+				Labels: []string{"O", "B-X"},
+			},
+		},
+		{
+			"columns that share a name", files("config.json",
+				`{"architectures": ["BertForSequenceClassification"], "model_type": "bert", "id2label": {"0": "x", "1": "x"}, "label2id": {"x": 1}}`),
+			Config{
+				Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
+				Labels: []string{"x", "x"},
+			},
+		},
+		{
+			"RaNER", files("config.json", `{"model_type": "bert", "architectures": ["BertForMaskedLM"], `+labels+`}`,
+				"configuration.json", `{"framework": "pytorch", "task": "named-entity-recognition", "preprocessor": {"type": "sequence-labeling-tokenizer"}, "model": {"type": "transformer-crf"}}`),
+			Config{
+				Architecture: "TransformerCRFForNamedEntityRecognition", ModelType: "bert", Task: TokenClassification,
+				Labels: []string{"O", "B-PER", "I-PER"},
+			},
+		},
+		{
+			"StructBERT", files("config.json", `{"model_type": "structbert", "num_labels": 5}`,
+				"configuration.json", `{"task": "text-classification", "model": {"type": "structbert"}}`,
+				"label_mapping.json", `{"负面": 0, "正面": 1}`),
+			Config{
+				Architecture: "BertForSequenceClassification", ModelType: "bert", Task: SequenceClassification,
+				Labels: []string{"负面", "正面"},
+			},
+		},
+		{
+			"labels of the preprocessor, no model_type", files("config.json", `{"architectures": ["BertForTokenClassification"]}`,
+				"configuration.json", `{"task": "token-classification", "preprocessor": {"label2id": {"O": "0", "S-X": "1"}}}`),
+			Config{
+				Architecture: "BertForTokenClassification", ModelType: "bert", Task: TokenClassification,
+				Labels: []string{"O", "S-X"},
+			},
+		},
+		{
+			"AdaSeq", files("config.json", `{"model_type": "bert"}`,
+				"configuration.json", `{"task": "named-entity-recognition", "model": {"type": "sequence-labeling-model", "id_to_label": {"0": "O", "1": "S-X"}}}`),
+			Config{
+				Architecture: "BertForTokenClassification", ModelType: "bert", Task: TokenClassification,
+				Labels: []string{"O", "S-X"},
+			},
+		},
+		{
+			"a family that no engine here has, for ONNX", files("config.json",
+				`{"architectures": ["XLMRobertaForTokenClassification"], "model_type": "xlm-roberta", `+labels+`}`),
+			Config{
+				Architecture: "XLMRobertaForTokenClassification", ModelType: "xlm-roberta", Task: TokenClassification,
+				Labels: []string{"O", "B-PER", "I-PER"},
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
