@@ -41,7 +41,7 @@ func newDirect(b *testing.B, path string, batch, length int) direct {
 	}
 	o, err := ort.NewSessionOptions()
 	must(err)
-	defer o.Destroy()
+	defer free(o)
 	must(o.SetIntraOpNumThreads(1))
 	var d direct
 	d.session, err = ort.NewDynamicAdvancedSession(path, []string{inputIDs, attentionMask, tokenTypeIDs}, []string{"logits"}, o)
@@ -60,8 +60,8 @@ func newDirect(b *testing.B, path string, batch, length int) direct {
 	must(err)
 	d.output = []ort.Value{out}
 	b.Cleanup(func() {
-		destroy(d.inputs)
-		destroy(d.output)
+		freeAll(d.inputs)
+		freeAll(d.output)
 		must(d.session.Destroy())
 	})
 	return d

@@ -25,11 +25,15 @@ func TestPrecisionChoosesTheGraph(t *testing.T) {
 		{"int8 when it is all there is", "model.int8.onnx", "", "model.int8.onnx", engine.INT8, ""},
 		{"optimum's name", "model.onnx model_quantized.onnx", engine.INT8, "model_quantized.onnx", engine.INT8, ""},
 		{"transformers.js's name", "model_int8.onnx", engine.INT8, "model_int8.onnx", engine.INT8, ""},
-		{"no int8 file names the export command", "model.onnx", engine.INT8, "", "",
-			"python3 examples/export/onnx_bert.py --int8 /models/ner"},
+		{
+			"no int8 file names the export command", "model.onnx", engine.INT8, "", "",
+			"python3 examples/export/onnx_bert.py --int8 /models/ner",
+		},
 		{"no fp32 file", "model.int8.onnx", engine.FP32, "", "", "use precision int8"},
-		{"no graph names the export command", "model.safetensors", "", "", "",
-			"python3 examples/export/onnx_bert.py /models/ner"},
+		{
+			"no graph names the export command", "model.safetensors", "", "", "",
+			"python3 examples/export/onnx_bert.py /models/ner",
+		},
 		{"optimum's folder", "onnx/model.onnx", "", "", "", "move it beside config.json"},
 		{"a precision of no engine", both, "fp64", "", "", `unknown precision "fp64"`},
 	}

@@ -23,7 +23,7 @@ func (p port) String() string { return fmt.Sprintf("%s %s%v", p.name, p.dtype, p
 const (
 	inputIDs      = "input_ids"
 	attentionMask = "attention_mask"
-	tokenTypeIDs  = "token_type_ids"
+	tokenTypeIDs  = "token_type_ids" //nolint:gosec // no credential: a token is a piece of text
 )
 
 // graph is what the engine needs to know of a graph to call it.

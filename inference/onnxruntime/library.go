@@ -93,7 +93,7 @@ func sonames() []string {
 // resolve turns a directory into the library in it: the directory itself, or
 // the Python package's or a release archive's. Other paths stay as they are.
 func resolve(path string) (string, error) {
-	info, err := os.Stat(path)
+	info, err := os.Stat(path) //nolint:gosec // the operator names the library
 	if err != nil || !info.IsDir() {
 		return path, nil // the loader searches for bare names, and says what is wrong
 	}

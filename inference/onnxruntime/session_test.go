@@ -30,15 +30,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	code := m.Run()
-	if sharedDir != "" {
-		os.RemoveAll(sharedDir)
-	}
-	if err := goleak.Find(); code == 0 && err != nil {
-		println(err.Error())
-		code = 1
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if sharedDir != "" {
+			os.RemoveAll(sharedDir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // The exported models of the tests, made once.
@@ -253,7 +250,7 @@ func TestConcurrentRunsShareASession(t *testing.T) {
 
 func TestACancelledRunStopsEarly(t *testing.T) {
 	e := openEngine(t, "onnxruntime", exported(t, "small", tokenHead), engine.Options{})
-	batch := randomBatch(rand.New(rand.NewPCG(13, 14)), smallBERT.vocab, slices.Repeat([]int{512}, 100)...)
+	batch := randomBatch(rand.New(rand.NewPCG(13, 14)), smallBERT.vocab, slices.Repeat([]int{512}, 300)...)
 	start := time.Now()
 	run(t, e, batch)
 	whole := time.Since(start)
