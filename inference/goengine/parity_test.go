@@ -16,7 +16,7 @@ import (
 // python returns a Python that has PyTorch and Hugging Face's transformers.
 func python(t *testing.T) string {
 	t.Helper()
-	for _, path := range []string{os.Getenv("TORCH_PYTHON"), "python3", "/usr/bin/python3"} {
+	for _, path := range []string{os.Getenv("PYTHON"), "python3", "/usr/bin/python3"} {
 		if path == "" {
 			continue
 		}
@@ -24,7 +24,7 @@ func python(t *testing.T) string {
 			return path
 		}
 	}
-	t.Skip("needs a Python with torch (>= 1.13), transformers and safetensors: name it in TORCH_PYTHON " +
+	t.Skip("needs a Python with torch (>= 1.13), transformers and safetensors: name it in PYTHON " +
 		"(Debian's python3-torch goes with transformers 4.40.2)")
 	return ""
 }
