@@ -2,8 +2,8 @@
 
 No sentence of any review corpus is in here or was looked at for it. Irony is
 left out: without knowledge of the world a label for it would be arbitrary.
-Neutral verdicts ("一般般", "还行") occur only as concessions, never as a text
-of their own.
+Neutral texts are left out; faint verdicts ("一般般", "还行") mostly occur as
+concessions, and seldom as a text of their own, leaning to their side.
 
     python sentiment_corpus.py --n 20 --seed 1          prints label<TAB>text
     python sentiment_corpus.py --stats                  sizes of the lexicon
@@ -34,7 +34,7 @@ DENY_BAD = (
     "一点也不{a} 一点都不{a} 一点儿都不{a} 并不{a} 完全不{a} 根本不{a} 丝毫不{a} 毫不{a} 不{a} 不会{a} 不会觉得{a} "
     "从来不{a} 没有想象中{a} 没有一点{a}的感觉 不会让人觉得{a} 绝不{a} 没那么{a} 再也不{a}了 也不{a} 从不{a} 不显得{a} 不算{a}"
 ).split()
-MORE = "比别家{a}多了 比以前{a}多了 比上次更{a} 越来越{a} 比想象中{a} 比想象的还{a} 比隔壁{a} 比同类{a}多了 {a}得多 一次比一次{a} 还是那么{a} 一如既往地{a} 依旧{a} 还是一样{a} 最{a}的一次 是我见过最{a}的 是附近最{a}的 不是一般的{a} 要多{a}有多{a} {a}到没朋友 {a}到想哭 怎么能这么{a} 怎么这么{a} 怎么可以这么{a} {a}{a} 真{a} 真的{a} 好{a}啊 太{a}了 太{a}了 太{a}啦 {a}死了 实在是{a} 确实{a} 的确{a} 又{a}".split()
+MORE = "比别家{a}多了 比以前{a}多了 比上次更{a} 越来越{a} 比想象中{a} 比想象的还{a} 比隔壁{a} 比同类{a}多了 {a}得多 一次比一次{a} 还是那么{a} 一如既往地{a} 依旧{a} 还是一样{a} 最{a}的一次 是我见过最{a}的 是附近最{a}的 不是一般的{a} 要多{a}有多{a} {a}到没朋友 {a}到想哭 怎么能这么{a} 怎么这么{a} 怎么可以这么{a} {a}{a} 真{a} 真的{a} 好{a}啊 太{a}了 太{a}了 太{a}啦 {a}死了 实在是{a} 确实{a} 的确{a} 又{a} 没有比这更{a}的了 没见过这么{a}的 从没见过这么{a}的 第一次遇到这么{a}的 别提多{a}了 再也找不到更{a}的了 再没有比这更{a}的".split()
 ASK_BAD = "能不能{a}一点 能{a}点吗 就不能{a}一点吗 这也叫{a} 这叫{a} 说好的{a}呢 谁说{a}的 哪来的{a} 请问{a}在哪里 {a}在哪 什么时候能{a}一点 希望能{a}一点 希望可以{a}一些 要是{a}点就好了 要是能{a}一点就好了 如果能{a}一点就好了 应该更{a}一些才对 本该{a}的 {a}个屁 {a}个鬼 装什么{a} 太不{a}了 太不{a}了 真不{a} 好不{a}".split()
 
 WISH_BAD = "希望{w}能{h}{i}{n} 希望{w}{h}{i}{n} 希望{n}能{i} 希望{n}能{h}{i} 建议{w}{h}{i}{n} 建议{i}一下{n} 请{w}{h}{i}{n} {n}急需{i} {n}必须{i} {n}需要{h}{i} {n}该{i}了 {w}该{h}{i}{n}了".split()
@@ -95,12 +95,13 @@ class Generator:
     # ---- choosing words
 
     def items(self, part, key):
-        k = (id(part), key)
+        unseen = self.d["name"] in self.held_domains
+        k = (id(part), key, unseen)
         if k not in self.cache:
             items = part.get(key, [])
             if self.part == "train":
                 items = [i for i in items if not held_out(i)] or items
-            elif self.part == "held" and key[0] != "m" and self.d["name"] not in self.held_domains:
+            elif self.part == "held" and not key.startswith("mild") and not unseen:
                 items = [i for i in items if held_out(i)]
             self.cache[k] = items
         return self.cache[k]
@@ -323,6 +324,8 @@ class Generator:
         g, r = self.lex.general, self.rng.random()
         if r < 0.03:
             return self.rng.choice(g["emoji" + sign])
+        if r < 0.06:
+            return self.mild(sign) + self.end(sign)
         if r < 0.2:
             a = self.adjective(sign)
             if a:
@@ -362,6 +365,11 @@ class Generator:
             elif self.chance(0.18):
                 parts.append(self.contrast(sign))
                 mine += 1
+            elif self.chance(0.15):
+                # Faint words lean to their own side too; else "还行" would
+                # be known only as what precedes blame.
+                parts.append(self.mild(sign))
+                mine += 0.5
             else:
                 c = self.clause(sign)
                 parts.append(self.rng.choice(self.lex.general["head"]) + c if self.chance(0.15) else c)
@@ -439,7 +447,7 @@ def main():
         print(f"domains {len(lexicon.domains)}: {' '.join(lexicon.domains)}")
         both = {t for s, t in found if s == "+"} & {t for s, t in found if s == "-"}
         print(f"positive {sum(s == '+' for s, _ in found)} negative {sum(s == '-' for s, _ in found)} in both: {sorted(both)}")
-        print(f"neutral {sum(len(d['neutral']) for d in lexicon.domains.values())}")
+        print(f"neutral {sum(len(set(part.get('neutral', ()))) for part in lexicon.parts())}")
         return
     for text, label in samples(lexicon, a.n, a.seed, a.part):
         print(("positive", "negative")[label], text.replace("\n", "\\n"), sep="\t")
