@@ -68,7 +68,15 @@ func isOutside(label string) bool {
 	return false
 }
 
+// untyped is the kind of labels that are nothing but a role, as word
+// segmenters have them. The name is seqeval's.
+const untyped = "_"
+
 func cutPrefix(label string) (role, string, bool) {
+	if len(label) == 1 {
+		r, ok := roleOf(label[0])
+		return r, untyped, ok
+	}
 	if len(label) < 3 || !isSeparator(label[1]) {
 		return 0, "", false
 	}

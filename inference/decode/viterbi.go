@@ -52,7 +52,6 @@ func (t *Tagger) constrain() {
 // that is nearly every sequence of a trained model.
 func (t *Tagger) greedy(l engine.Logits, path []int32) bool {
 	n := len(t.tags)
-	legal := true
 	prev := -1
 	for i := range path {
 		best, score := 0, math.Inf(-1)
@@ -61,15 +60,10 @@ func (t *Tagger) greedy(l engine.Logits, path []int32) bool {
 				best, score = j, f
 			}
 		}
-		path[i] = int32(best)
-		if prev < 0 {
-			legal = t.start[best] == 0
-		} else if t.trans[best*n+prev] != 0 {
-			legal = false
-		}
-		if !legal {
+		if prev < 0 && t.start[best] != 0 || prev >= 0 && t.trans[best*n+prev] != 0 {
 			return false
 		}
+		path[i] = int32(best)
 		prev = best
 	}
 	return t.end[prev] == 0
