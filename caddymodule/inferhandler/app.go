@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-infer/caddy-infer/inference"
+	"github.com/caddy-infer/caddy-infer/inference/builtin"
 	"github.com/caddy-infer/caddy-infer/inference/engine"
 )
 
@@ -116,7 +117,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		m := a.Models[name]
 		if m == nil || m.Ref == "" {
-			return fmt.Errorf("inference model %q: ref is missing: give builtin/ner-zh, builtin/sentiment-zh or a model directory", name)
+			return fmt.Errorf("inference model %q: ref is missing: give %s or a model directory", name, builtinRefs())
 		}
 		if err := m.options().Validate(); err != nil {
 			return fmt.Errorf("inference model %q: %w", name, err)
@@ -173,10 +174,7 @@ func (a *App) resolve(nameOrRef string) (string, inference.Options, error) {
 	if m, ok := a.Models[nameOrRef]; ok {
 		return m.Ref, m.options(), nil
 	}
-	if strings.ContainsAny(nameOrRef, `/\`) {
-		return nameOrRef, inference.Options{}, nil
-	}
-	if info, err := os.Stat(nameOrRef); err == nil && info.IsDir() {
+	if strings.ContainsAny(nameOrRef, `/\`) || isDirectory(nameOrRef) {
 		return nameOrRef, inference.Options{}, nil
 	}
 	known := "the inference option names no model"
@@ -184,8 +182,22 @@ func (a *App) resolve(nameOrRef string) (string, inference.Options, error) {
 		known = "the inference option names " + strings.Join(slices.Sorted(maps.Keys(a.Models)), ", ")
 	}
 	return "", inference.Options{}, fmt.Errorf(
-		"unknown model %q: %s; name it there with `model %[1]s REF`, or use builtin/ner-zh, builtin/sentiment-zh or a directory",
-		nameOrRef, known)
+		"unknown model %q: %s; name it there with `model %[1]s REF`, or use %[3]s or a model directory",
+		nameOrRef, known, builtinRefs())
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// builtinRefs lists the references of the embedded models, for messages.
+func builtinRefs() string {
+	names := builtin.Names()
+	for i, name := range names {
+		names[i] = "builtin/" + name
+	}
+	return strings.Join(names, ", ")
 }
 
 // Interface guards.

@@ -86,6 +86,9 @@ func (f *modelFlags) withModel(ctx context.Context, do func(context.Context, mod
 	if ctx == nil { // cobra leaves it nil where Execute was given none
 		ctx = context.Background()
 	}
+	if err := checkRef(f.ref); err != nil {
+		return err
+	}
 	m, err := acquire(f.ref, inference.Options{
 		Engine:    f.engine,
 		Precision: engine.Precision(f.precision),
@@ -93,9 +96,17 @@ func (f *modelFlags) withModel(ctx context.Context, do func(context.Context, mod
 		MaxChars:  commandMaxChars,
 	})
 	if err != nil {
-		return fmt.Errorf("loading the model: %w", err)
+		return err
 	}
 	return errors.Join(do(ctx, m), m.Release())
+}
+
+// checkRef helps those who leave "builtin/" out.
+func checkRef(ref string) error {
+	if isDirectory(ref) || strings.ContainsAny(ref, `/\`) {
+		return nil
+	}
+	return fmt.Errorf("unknown model %q: give %s or a model directory", ref, builtinRefs())
 }
 
 // nextText returns io.EOF after the last text.

@@ -130,8 +130,9 @@ func TestCommandAsksTheModelItIsGiven(t *testing.T) {
 	}{
 		{[]string{"--model", "/nowhere", "a"}, "/nowhere"},
 		{[]string{"--model", "builtin/nothing", "a"}, "there is no such built-in model"},
+		{[]string{"--model", "ner-zh", "a"}, `unknown model "ner-zh": give builtin/ner-zh, builtin/sentiment-zh or a model directory`},
 		{[]string{"--precision", "fp64", "a"}, "use fp32 or int8"},
-		{[]string{"eval"}, "requires at least 1 arg"},
+		{[]string{"eval"}, "name a labelled file"},
 		{append(slices.Clone(flags), "eval", "missing.iob2"), "evaluating missing.iob2"},
 		{append(slices.Clone(flags), "eval", "x.csv"), "finds entities, which a .csv file has none of"},
 		{append(slices.Clone(flags), "eval", "x.txt"), "should end in .iob2 (entities) or .csv (classification)"},
@@ -187,6 +188,11 @@ func TestEvalMeasuresEntities(t *testing.T) {
 	if out, err = command(t, flags...); err != nil || !strings.Contains(out, "│ all  │     66.67 │  50.00 │  57.14 │       4 │") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	// Twice the same file is the same share of twice as many.
+	if out, err = command(t, append(flags, file)...); err != nil || !strings.Contains(out, "on all 2 files: 4 texts in ") ||
+		!strings.Contains(out, "│ all  │     66.67 │  50.00 │  57.14 │       8 │") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func TestIOB2ReadersAgreeOnPositions(t *testing.T) {
@@ -238,11 +244,12 @@ func FuzzIOB2(f *testing.F) {
 func TestEvalMeasuresLabelsAgainstTheMajority(t *testing.T) {
 	// The fake calls everything positive.
 	content := "\ufeffindex,reviewbody,star\n1,好,5.0\n2,\"不,错\",4\n3,一般,3\n4,差,1\n5,好吃,4.5\n6,,5\n"
-	m := &fakeModel{task: sentiment}
-	r := new(report)
-	if err := r.evaluateLabels(t.Context(), labelled{m}, strings.NewReader(content), csvColumns{}); err != nil {
+	m := labelled{&fakeModel{task: sentiment}}
+	sum := &outcome{labels: tally{}}
+	if err := evaluateLabels(t.Context(), m, strings.NewReader(content), csvColumns{}, []*outcome{sum}); err != nil {
 		t.Fatal(err)
 	}
+	r := sum.report(m.Info(), "reviews.csv")
 	if r.Texts != 4 || *r.Accuracy != 0.75 || r.Classes["positive"].Recall != 1 || r.Classes["negative"].F1 != 0 {
 		t.Errorf("%+v accuracy %v", r, *r.Accuracy)
 	}

@@ -39,20 +39,20 @@ less as negative, and leaves the rest out.
 
 	$ caddy infer eval test.iob2
 	$ caddy infer eval --model builtin/sentiment-zh reviews.csv
+
+Several files are reported one by one and together.
 `),
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return errors.New("name a labelled file: .iob2 for entities, .csv for classification")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, files []string) error {
 			return flags.withModel(cmd.Context(), func(ctx context.Context, m model) error {
-				for _, file := range files {
-					report, err := evaluate(ctx, m, file, columns)
-					if err != nil {
-						return fmt.Errorf("evaluating %s: %w", file, err)
-					}
-					if err := report.write(cmd.OutOrStdout(), flags.json); err != nil {
-						return err
-					}
-				}
-				return nil
+				return evaluateAll(ctx, m, files, columns, func(r *report) error {
+					return r.write(cmd.OutOrStdout(), flags.json)
+				})
 			})
 		},
 	}
@@ -88,50 +88,69 @@ type baseline struct {
 	MacroF1  float64 `json:"macro_f1"`
 }
 
-func evaluate(ctx context.Context, m model, file string, columns csvColumns) (*report, error) {
+// outcome is what a model got right and wrong.
+type outcome struct {
+	texts    int
+	took     time.Duration
+	entities decode.Evaluation
+	labels   tally
+}
+
+// evaluateAll reports on each file and, of several, on all together.
+func evaluateAll(ctx context.Context, m model, files []string, columns csvColumns, show func(*report) error) error {
+	all := &outcome{labels: tally{}}
+	for _, file := range files {
+		one := &outcome{labels: tally{}}
+		if err := evaluate(ctx, m, file, columns, one, all); err != nil {
+			return fmt.Errorf("evaluating %s: %w", file, err)
+		}
+		if err := show(one.report(m.Info(), file)); err != nil {
+			return err
+		}
+	}
+	if len(files) < 2 {
+		return nil
+	}
+	return show(all.report(m.Info(), fmt.Sprintf("all %d files", len(files))))
+}
+
+// evaluate adds a file's outcome to each of sums.
+func evaluate(ctx context.Context, m model, file string, columns csvColumns, sums ...*outcome) error {
 	info := m.Info()
-	r := &report{File: file, Model: info.Ref, Digest: info.Digest, Task: string(info.Task)}
 	entities := info.Task == modeldir.TokenClassification
 	switch ext := strings.ToLower(filepath.Ext(file)); {
 	case ext == ".csv" && entities:
-		return nil, fmt.Errorf("model %s finds entities, which a .csv file has none of: give an .iob2 file or another --model", info.Ref)
+		return fmt.Errorf("model %s finds entities, which a .csv file has none of: give an .iob2 file or another --model", info.Ref)
 	case ext == ".iob2" && !entities:
-		return nil, fmt.Errorf("model %s classifies texts, which an .iob2 file does not: give a .csv file or another --model", info.Ref)
+		return fmt.Errorf("model %s classifies texts, which an .iob2 file does not: give a .csv file or another --model", info.Ref)
 	case ext != ".csv" && ext != ".iob2":
-		return nil, errors.New("its name should end in .iob2 (entities) or .csv (classification)")
+		return errors.New("its name should end in .iob2 (entities) or .csv (classification)")
 	}
 	in, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer in.Close()
 	if entities {
-		return r, r.evaluateEntities(ctx, m, in)
+		return evaluateEntities(ctx, m, in, sums)
 	}
-	return r, r.evaluateLabels(ctx, m, in, columns)
+	return evaluateLabels(ctx, m, in, columns, sums)
 }
 
-func (r *report) evaluateLabels(ctx context.Context, m model, in io.Reader, columns csvColumns) error {
+func evaluateLabels(ctx context.Context, m model, in io.Reader, columns csvColumns, sums []*outcome) error {
 	rows, err := readCSV(in, columns, m.Info().Labels)
 	if err != nil {
 		return err
 	}
-	sum := tally{}
-	err = r.predictAll(ctx, m, len(rows), func(i int) string { return rows[i].text }, func(i int, got *inference.Result) {
-		sum.label(rows[i].label, decode.Best(got.Scores).Label)
+	return predictAll(ctx, m, len(rows), sums, func(i int) string { return rows[i].text }, func(i int, got *inference.Result) {
+		for _, sum := range sums {
+			sum.labels.label(rows[i].label, decode.Best(got.Scores).Label)
+		}
 	})
-	if err != nil {
-		return err
-	}
-	r.Classes = sum.classes()
-	accuracy, macro := sum.total().measures().Recall, sum.macroF1()
-	r.Accuracy, r.MacroF1, r.Majority = &accuracy, &macro, new(baseline)
-	r.Majority.Label, r.Majority.Accuracy, r.Majority.MacroF1 = sum.majority()
-	return nil
 }
 
 // predictAll asks the model about n texts and gives back each result.
-func (r *report) predictAll(ctx context.Context, m model, n int, text func(int) string, result func(int, *inference.Result)) error {
+func predictAll(ctx context.Context, m model, n int, sums []*outcome, text func(int) string, result func(int, *inference.Result)) error {
 	if n == 0 {
 		return errors.New("it has no texts to measure on")
 	}
@@ -150,8 +169,32 @@ func (r *report) predictAll(ctx context.Context, m model, n int, text func(int) 
 			result(from+i, &results[i])
 		}
 	}
-	r.Texts, r.Seconds = n, time.Since(started).Seconds()
+	for _, sum := range sums {
+		sum.texts += n
+		sum.took += time.Since(started)
+	}
 	return nil
+}
+
+func (o *outcome) report(info inference.Info, file string) *report {
+	r := &report{
+		File: file, Model: info.Ref, Digest: info.Digest, Task: string(info.Task),
+		Texts: o.texts, Seconds: o.took.Seconds(),
+	}
+	if info.Task == modeldir.TokenClassification {
+		r.Classes = make(map[string]measures)
+		for _, kind := range o.entities.Types() {
+			r.Classes[kind] = measuresOf(o.entities.Type(kind))
+		}
+		overall := measuresOf(o.entities.Micro())
+		r.Overall = &overall
+		return r
+	}
+	r.Classes = o.labels.classes()
+	accuracy, macro := o.labels.total().measures().Recall, o.labels.macroF1()
+	r.Accuracy, r.MacroF1, r.Majority = &accuracy, &macro, new(baseline)
+	r.Majority.Label, r.Majority.Accuracy, r.Majority.MacroF1 = o.labels.majority()
+	return r
 }
 
 func (r *report) write(out io.Writer, asJSON bool) error {

@@ -20,29 +20,20 @@ type taggedText struct {
 	spans []decode.Span
 }
 
-func (r *report) evaluateEntities(ctx context.Context, m model, in io.Reader) error {
+func evaluateEntities(ctx context.Context, m model, in io.Reader, sums []*outcome) error {
 	sentences, err := readIOB2(in)
 	if err != nil {
 		return err
 	}
-	var sum decode.Evaluation
-	err = r.predictAll(ctx, m, len(sentences), func(i int) string { return sentences[i].text }, func(i int, got *inference.Result) {
+	return predictAll(ctx, m, len(sentences), sums, func(i int) string { return sentences[i].text }, func(i int, got *inference.Result) {
 		predicted := make([]decode.Span, len(got.Entities))
 		for k, e := range got.Entities {
 			predicted[k] = decode.Span{Type: decode.CanonicalType(e.Type), Start: e.Start, End: e.End}
 		}
-		sum.Add(sentences[i].spans, predicted)
+		for _, sum := range sums {
+			sum.entities.Add(sentences[i].spans, predicted)
+		}
 	})
-	if err != nil {
-		return err
-	}
-	r.Classes = make(map[string]measures)
-	for _, kind := range sum.Types() {
-		r.Classes[kind] = measuresOf(sum.Type(kind))
-	}
-	overall := measuresOf(sum.Micro())
-	r.Overall = &overall
-	return nil
 }
 
 func measuresOf(c decode.Counts) measures {

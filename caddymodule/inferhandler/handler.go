@@ -1,7 +1,6 @@
 package inferhandler
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -82,7 +81,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.setDefaults()
 	if h.Model == "" {
-		return errors.New("the inference handler has no model: name one of the inference app, builtin/ner-zh, builtin/sentiment-zh or a directory")
+		return fmt.Errorf("the inference handler has no model: give a name of the inference app, %s or a model directory", builtinRefs())
 	}
 	appModule, err := ctx.App("inference")
 	if err != nil {
