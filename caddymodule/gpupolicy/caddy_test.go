@@ -141,19 +141,25 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// proxy is a Caddyfile with one handler. The options follow lb_policy gpu, so
+// they may begin with its block.
 func proxy(options string, upstreams ...*upstream) string {
 	var to []string
 	for _, u := range upstreams {
 		to = append(to, u.addr)
 	}
-	return fmt.Sprintf("http://ADDR_GW {\n\treverse_proxy %s {\n\t\tlb_policy gpu\n%s\n\t}\n}\n", strings.Join(to, " "), options)
+	return fmt.Sprintf("http://ADDR_GW {\n\treverse_proxy %s {\n\t\tlb_policy gpu %s\n\t}\n}\n", strings.Join(to, " "), options)
 }
+
+// ejectAtOnce makes one failure enough: after it, a node that costs its
+// clients 5 s is not asked again soon enough for a test.
+const ejectAtOnce = "{\n\t\t\teject 1 failures\n\t\t}\n"
 
 func TestKilledNodeCostsNoClientAnError(t *testing.T) {
 	a, b := newUpstream(t), newUpstream(t)
 	a.delay.Store(int64(2 * time.Millisecond))
 	b.delay.Store(int64(2 * time.Millisecond))
-	c := caddyrun.Start(t, proxy("lb_retries 3", a, b))
+	c := caddyrun.Start(t, proxy("\nlb_retries 3", a, b))
 	stop := load(client(t), c.URL("GW"), 16)
 	eventually(t, "both nodes to serve", func() bool { return a.hits.Load() > 50 && b.hits.Load() > 50 })
 	a.kill()

@@ -37,9 +37,10 @@ type members struct {
 	rules  rules
 	static []*member
 
-	mu      sync.RWMutex
-	dynamic map[string]*member
-	swept   time.Duration
+	mu       sync.RWMutex
+	dynamic  map[string]*member
+	swept    time.Duration
+	released bool
 }
 
 func (ms *members) init(r rules, static reverseproxy.UpstreamPool, now time.Duration) {
@@ -95,6 +96,10 @@ func (ms *members) discover(now time.Duration, dial string) *member {
 		return ms.member(dial, balance.NewNode(dial)) // served, not remembered
 	}
 	n, created := nodes.Acquire(now, dial)
+	if ms.released { // the last requests of a configuration that was replaced
+		nodes.Release(now, n, forgetAfter)
+		return ms.member(dial, n)
+	}
 	if created && ms.serving() {
 		n.Join(now)
 	}
@@ -130,6 +135,8 @@ func (ms *members) sweep(now time.Duration) {
 
 // release gives all nodes back. Dynamic ones stay a while without a user: a
 // configuration that replaces this one meets them only with its first request.
+// Requests of the old configuration may still be under way, and go on with the
+// nodes they know.
 func (ms *members) release(now time.Duration) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -139,7 +146,8 @@ func (ms *members) release(now time.Duration) {
 	for _, m := range ms.dynamic {
 		nodes.Release(now, m.node, forgetAfter)
 	}
-	ms.static, ms.dynamic = nil, make(map[string]*member)
+	ms.dynamic = make(map[string]*member)
+	ms.released = true
 }
 
 // all returns the members there are now.

@@ -1,0 +1,43 @@
+package gpupolicy
+
+import (
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+)
+
+func TestAdapt(t *testing.T) { caddyrun.Golden(t, "testdata/adapt") }
+
+// Whatever is accepted must also be in range for the balance core.
+func FuzzUnmarshalCaddyfile(f *testing.F) {
+	f.Add("gpu {\nweight a:1 2\ntier 2 b:1 10.0.0.0/8\nslow_start 30s\neject 5 failures\nspill 140%\n}")
+	f.Add("gpu {\nweight a 1e308\ntier -1 b\nslow_start off\neject off\nspill Inf%\n}")
+	f.Add("gpu {\ntier 1 10.0.0.0/99 :80 [::1]:80 http://a unix//run/a.sock {x}\n}")
+	f.Fuzz(func(t *testing.T, text string) {
+		p := new(Policy)
+		if p.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)) != nil {
+			return
+		}
+		if err := p.Validate(); err != nil {
+			t.Fatalf("accepted by the Caddyfile, not by Validate: %v", err)
+		}
+		r, err := p.rules()
+		if err != nil {
+			return // a bad CIDR
+		}
+		for addr := range p.Weights {
+			meets("10.0.0.1:80", addr)
+			if w := r.weight(canonical(addr)); !(w > 0) {
+				t.Fatalf("weight %g", w)
+			}
+		}
+		for addr := range p.Tiers {
+			meets("10.0.0.1:80", addr)
+			if tier := r.tier(canonical(addr)); tier < 1 || tier > 16 {
+				t.Fatalf("tier %d", tier)
+			}
+		}
+	})
+}
