@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/caddy-infer/caddy-infer/inference/engine"
 	"github.com/caddy-infer/caddy-infer/inference/modeldir"
@@ -183,4 +184,41 @@ func TestWeightsCutOffWhileInUseFailTheRequestOnly(t *testing.T) {
 	if _, err := e.Run(t.Context(), want.batch()); err == nil || !strings.Contains(err.Error(), "changed while in use") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// FuzzBERTConfig holds a config.json of any content against real weights:
+// it is refused, or the model runs.
+func FuzzBERTConfig(f *testing.F) {
+	seed, err := os.ReadFile("testdata/tiny-token/config.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"architectures":["BertForTokenClassification"],"model_type":"bert","num_labels":13,"vocab_size":100,` +
+		`"hidden_size":32,"num_hidden_layers":1,"num_attention_heads":1,"intermediate_size":64,` +
+		`"max_position_embeddings":48,"type_vocab_size":2,"hidden_act":"relu","layer_norm_eps":1e30}`))
+	weights, err := os.ReadFile("testdata/tiny-token/model.safetensors")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, config []byte) {
+		dir, err := modeldir.OpenFS("fuzz", fstest.MapFS{
+			modeldir.ConfigFile: {Data: config}, modeldir.WeightsFile: {Data: weights},
+		})
+		if err != nil {
+			return
+		}
+		e, err := engine.Open("go", dir, engine.Options{})
+		if err != nil {
+			return
+		}
+		defer e.Close()
+		got, err := e.Run(t.Context(), []engine.Sequence{{IDs: []int32{2, 3}}})
+		if err != nil {
+			return
+		}
+		if len(got) != 1 || got[0].Cols != len(dir.Config.Labels) {
+			t.Errorf("got %+v", got)
+		}
+	})
 }
