@@ -16,42 +16,66 @@ const (
 // Closing quotes and brackets belong to the sentence that they follow.
 func boundaries(tokens []tokenizer.Token, text string) []boundary {
 	quality := make([]boundary, len(tokens)+1)
-	t := 0           // token being walked through
-	var now boundary // what the text so far would allow
-	var dot bool     // an ASCII full stop that needs a space to count
-	pos := 0
+	t, pos := 0, 0
+	var before punctuation
 	for _, r := range text {
 		for t < len(tokens) && tokens[t].Start <= pos {
-			if tokens[t].Start == pos && !isCloser(r) {
-				quality[t] = now
+			// A token that shares its character with the one before gets no
+			// rating: the place is inside the character.
+			if t > 0 && tokens[t-1].End <= pos {
+				quality[t] = before.rate(r)
 			}
 			t++
 		}
-		switch {
-		case r == '\n' || r == '。' || r == '！' || r == '？' || r == '；' || r == '!' || r == '?' || r == '…':
-			now = afterSentence
-		case r == '.':
-			now, dot = midWord, true
-			pos++
-			continue
-		case isComma(r):
-			now = afterComma
-		case isSpace(r):
-			if dot {
-				now = afterSentence
-			}
-			now = max(now, betweenWords)
-		case isCloser(r):
-			// keeps what the character before it allowed
-		case isIdeograph(r):
-			now = betweenWords
-		default:
-			now = midWord
-		}
-		dot = dot && isCloser(r)
+		before.add(r)
 		pos++
 	}
 	return quality
+}
+
+// punctuation remembers what the characters so far allow at the next place.
+type punctuation struct {
+	allows boundary
+	// dot is an ASCII full stop that ends a sentence only if a space follows;
+	// otherwise it stands in 3.14 or example.com.
+	dot bool
+}
+
+// rate says how good the place before r is.
+func (p *punctuation) rate(r rune) boundary {
+	switch {
+	case isCloser(r):
+		return midWord
+	case p.allows == midWord && isIdeograph(r):
+		return betweenWords
+	}
+	return p.allows
+}
+
+func (p *punctuation) add(r rune) {
+	switch {
+	case isCloser(r):
+		return // keeps what the character before it allowed
+	case isSentenceEnd(r), isSpace(r) && p.dot:
+		p.allows = afterSentence
+	case isSpace(r):
+		p.allows = max(p.allows, betweenWords)
+	case isComma(r):
+		p.allows = afterComma
+	case isIdeograph(r):
+		p.allows = betweenWords
+	default:
+		p.allows = midWord
+	}
+	p.dot = r == '.'
+}
+
+func isSentenceEnd(r rune) bool {
+	switch r {
+	case '\n', '。', '！', '？', '；', '!', '?', '…':
+		return true
+	}
+	return false
 }
 
 func isComma(r rune) bool {

@@ -17,18 +17,16 @@ func Join(windows []Window, spans [][]decode.Span) []decode.Span {
 			if s.End <= s.Start || s.End <= w.OwnStart || s.Start >= w.OwnEnd {
 				continue // another window's to tell
 			}
-			for len(out) > 0 && out[len(out)-1].End > s.Start {
-				// Only a span across the cut can meet one of the window
-				// before: the window that sees more text beyond it is right.
-				last := out[len(out)-1]
-				if i > 0 && s.Start < w.OwnStart && s.Start-w.Start > windows[i-1].End-last.End {
+			// Only across the cut can s meet an entity of the window before.
+			// Whoever sees more text beyond the entity is right.
+			keep := true
+			for keep && len(out) > 0 && out[len(out)-1].End > s.Start {
+				before := windows[max(i-1, 0)].End - out[len(out)-1].End
+				if keep = s.Start < w.OwnStart && s.Start-w.Start > before; keep {
 					out = out[:len(out)-1]
-					continue
 				}
-				s.End = s.Start
-				break
 			}
-			if s.End > s.Start {
+			if keep {
 				out = append(out, s)
 			}
 		}

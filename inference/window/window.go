@@ -7,9 +7,7 @@
 // across it is taken whole from the window that sees more text around it.
 package window
 
-import (
-	"github.com/caddy-infer/caddy-infer/inference/tokenizer"
-)
+import "github.com/caddy-infer/caddy-infer/inference/tokenizer"
 
 // Overlap is how many tokens two neighbouring windows share, at most a
 // quarter of a window. Entities up to that length come out whole wherever the
@@ -35,10 +33,11 @@ func Split(tokens []tokenizer.Token, text string, maxTokens int) []Window {
 		return []Window{{End: n, OwnEnd: n}}
 	}
 	quality := boundaries(tokens, text)
-	half := min(Overlap, maxTokens/4) / 2
+	half := min(Overlap, maxTokens/4) / 2 // on either side of a cut
 	windows := make([]Window, 0, 2*n/maxTokens+1)
 	start, own := 0, 0
 	for n-start > maxTokens {
+		// Not in the first half: a window that short would not pay.
 		cut := bestCut(quality, start+max(1, maxTokens/2), start+maxTokens-half)
 		windows = append(windows, Window{Start: start, End: cut + half, OwnStart: own, OwnEnd: cut})
 		start, own = cut-half, cut
