@@ -34,6 +34,13 @@ def batches(directory, size):
     return result
 
 
+def machine_cpu():
+    """Seconds of CPU time that the machine has spent, and that there were."""
+    with open("/proc/stat", encoding="ascii") as f:
+        fields = [int(x) / 100 for x in f.readline().split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", metavar="MODEL_DIR")
@@ -52,7 +59,7 @@ def main():
     session.run(None, feeds[0])
 
     done = []
-    begin = time.perf_counter()
+    begin, cpu, machine = time.perf_counter(), time.process_time(), machine_cpu()
     end = begin + args.seconds
 
     def loop():
@@ -68,15 +75,17 @@ def main():
         t.start()
     for t in threads:
         t.join()
-    took = time.perf_counter() - begin
+    took, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    busy, total = (now - then for now, then in zip(machine_cpu(), machine))
     done.sort()
     with open("/proc/self/status", encoding="ascii") as f:
         rss = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-    print(json.dumps({
+    print(json.dumps(ensure_ascii=False, obj={
         "name": f"ONNX Runtime {args.precision} called directly, {args.workers}×{args.threads} threads, batch {args.batch}",
         "concurrency": 0, "per_second": len(done) * args.batch / took, "batch": args.batch,
         "p50_ms": 1000 * done[len(done) // 2], "p95_ms": 1000 * done[int(len(done) * 0.95)],
-        "errors": 0, "rss_mb": rss / 1024,
+        "errors": 0, "rss_mb": rss / 1024, "cpu_ms": 1000 * cpu / (len(done) * args.batch),
+        "others_percent": max(0, 100 * (busy - cpu) / total),
     }))
 
 

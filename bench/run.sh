@@ -5,6 +5,7 @@
 #   bench/run.sh                    prints the table, keeps it in bench/results/
 #   PYTHON=/path/to/python bench/run.sh
 #   DURATION=20s LEVELS=1,8,32 TUNING=5s bench/run.sh
+#   MODEL_DIR=… CADDY=… bench/run.sh       with a model or a build that is there
 #
 # Needs Go, a C compiler, and a Python with
 #   pip install torch numpy safetensors flask gunicorn onnx onnxruntime
@@ -18,7 +19,7 @@ cores=$(nproc)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 model=${MODEL_DIR:-$work/bert}
-results=$work/results.jsonl
+results=$work/results.jsonl report=${REPORT:-bench/results/$(date -u +%F).md}
 port=18999
 
 if [ ! -e "$model/model.int8.onnx" ]; then
@@ -32,9 +33,17 @@ go build -o "$work/load" ./bench/load
 if [ -n "${CADDY:-}" ]; then
 	ln -s "$CADDY" "$work/caddy"
 else
-	CGO_ENABLED=1 go run github.com/caddyserver/xcaddy/cmd/xcaddy@v0.4.6 build v2.11.9 --output "$work/caddy" \
-		--with "github.com/caddy-infer/caddy-infer@v0.0.0=$PWD" \
-		--with "github.com/caddy-infer/caddy-infer/inference/onnxruntime@v0.0.0=$PWD/inference/onnxruntime" \
+	xcaddy=$(command -v xcaddy) || {
+		xcaddy=$work/xcaddy
+		mkdir "$work/tool"
+		(cd "$work/tool" && go mod init tool && go get github.com/caddyserver/xcaddy/cmd/xcaddy@v0.4.6 &&
+			go build -mod=mod -o "$xcaddy" github.com/caddyserver/xcaddy/cmd/xcaddy) >"$work/tool.log" 2>&1 ||
+			{ tail -n 30 "$work/tool.log" >&2; exit 1; }
+	}
+	m=github.com/caddy-infer/caddy-infer
+	CGO_ENABLED=1 "$xcaddy" build v2.11.9 --output "$work/caddy" \
+		--with "$m@v0.0.0" --replace "$m@v0.0.0=$PWD" \
+		--with "$m/inference/onnxruntime@v0.0.0" --replace "$m/inference/onnxruntime@v0.0.0=$PWD/inference/onnxruntime" \
 		>"$work/xcaddy.log" 2>&1 || { tail -n 30 "$work/xcaddy.log" >&2; exit 1; }
 fi
 ONNXRUNTIME_LIB=${ONNXRUNTIME_LIB:-$("$python" -c 'import os, onnxruntime; print(os.path.join(os.path.dirname(onnxruntime.__file__), "capi"))')}
@@ -128,6 +137,10 @@ caddy "Caddy + onnxruntime INT8, $cores workers × 1 thread" "engine onnxruntime
 precision int8"
 for batch in 1 4 8 16; do direct int8 "$cores" 1 $batch; done
 direct int8 1 "$cores" 8
+caddy "Caddy + onnxruntime INT8, 1 worker × $cores threads" "engine onnxruntime
+precision int8
+workers 1
+threads $cores"
 caddy "Caddy + go engine fp32, $cores workers × 1 thread" "engine go
 precision fp32"
 
@@ -147,4 +160,4 @@ precision fp32"
 	echo "How Flask was tuned (concurrency 8, $tuning each):"
 	echo
 	"$work/load" -table "$work/tuning.jsonl"
-} | tee "bench/results/$(date -u +%F).md"
+} | tee "$report"
