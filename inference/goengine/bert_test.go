@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-infer/caddy-infer/inference/engine"
 	"github.com/caddy-infer/caddy-infer/inference/modeldir"
+	"github.com/caddy-infer/caddy-infer/inference/tokenizer"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -110,6 +111,7 @@ func TestLogitsEqualThoseOfPyTorch(t *testing.T) {
 			if !slices.Equal(dir.Config.Labels, want.Labels) {
 				t.Errorf("labels %v, want %v", dir.Config.Labels, want.Labels)
 			}
+			compareTokens(t, dir, want)
 			together, err := e.Run(t.Context(), want.batch())
 			if err != nil {
 				t.Fatal(err)
@@ -134,6 +136,29 @@ func TestLogitsEqualThoseOfPyTorch(t *testing.T) {
 				t.Errorf("info %+v", info)
 			}
 		})
+	}
+}
+
+// compareTokens holds the ids that the directory's tokenizer makes of a text
+// to those that PyTorch was given.
+func compareTokens(t *testing.T, dir *modeldir.Dir, want expected) {
+	t.Helper()
+	tok, err := tokenizer.Load(dir.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cls, sep, ok := tok.Special()
+	if !ok {
+		t.Fatal("the tokenizer has no special tokens")
+	}
+	for _, c := range want.Cases {
+		ids := []int32{cls}
+		for _, token := range tok.Encode(c.Text) {
+			ids = append(ids, token.ID)
+		}
+		if ids = append(ids, sep); !slices.Equal(ids, c.IDs) {
+			t.Errorf("%q: tokens %v, want %v", c.Text, ids, c.IDs)
+		}
 	}
 }
 

@@ -75,6 +75,7 @@ func compare(t *testing.T, path string, want expected) {
 	if !slices.Equal(dir.Config.Labels, want.Labels) {
 		t.Errorf("labels %v, want %v", dir.Config.Labels, want.Labels)
 	}
+	compareTokens(t, dir, want)
 	got, err := e.Run(t.Context(), want.batch())
 	if err != nil {
 		t.Fatal(err)
