@@ -19,7 +19,12 @@ func (b *Balancer) Explain(now time.Duration, candidates []Candidate) []Explanat
 	all := make([]Explanation, len(candidates))
 	for i := range candidates {
 		c := &candidates[i]
-		f := c.factors(now, median, b.slowStart)
+		f := Factors{
+			Latency: c.Node.latency.expected(now, median),
+			Load:    c.load(),
+			Weight:  c.Weight,
+			Warmth:  c.warmth(now, b.slowStart),
+		}
 		state := c.Node.State(now, b.slowStart)
 		switch {
 		case c.Down:

@@ -46,14 +46,17 @@ type Balancer struct {
 	mu       sync.Mutex
 	rng      *rand.Rand
 	scratch  []scored
+	warmed   *Node
 	median   float64
 	medianAt time.Duration
 	known    []float64
 }
 
+// scored is what a pick works out of a candidate.
 type scored struct {
-	rank  rank
-	score float64
+	rank   rank
+	warmth float64
+	score  float64
 }
 
 // New returns a balancer.
@@ -133,11 +136,11 @@ const (
 	excluded
 )
 
-func (c *Candidate) rank(now time.Duration) rank {
+func (c *Candidate) rank(state circuit) rank {
 	switch {
 	case c.Full:
 		return excluded
-	case c.Down || c.Node.breaker.circuit(now) != closed:
+	case c.Down || state != closed:
 		if c.Tries > 0 {
 			return hopeless
 		}
@@ -157,7 +160,6 @@ func (c *Candidate) rank(now time.Duration) rank {
 // worse on small pools of unequal nodes, where both may be slow ones.
 func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason) {
 	b.mu.Lock()
-	warmed := b.finishSlowStart(now, candidates)
 	chosen, reason := b.choose(now, candidates)
 	for reason == Probe && !candidates[chosen].Node.breaker.probing.CompareAndSwap(false, true) {
 		// The probe of another pool came first.
@@ -166,6 +168,8 @@ func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (
 	if chosen >= 0 {
 		a.begin(b, candidates[chosen].Node, now, reason == Probe, b.rng.Float64())
 	}
+	warmed := b.warmed
+	b.warmed = nil
 	b.mu.Unlock()
 
 	if warmed != nil {
@@ -182,77 +186,100 @@ func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (
 	return chosen, reason
 }
 
-// finishSlowStart returns a node whose slow start has just ended, if there is
-// one. Time alone ends it, so picks are where that is noticed.
-func (b *Balancer) finishSlowStart(now time.Duration, candidates []Candidate) *Node {
-	for i := range candidates {
-		n := candidates[i].Node
-		since := n.warmSince.Load()
-		if since != 0 && now-time.Duration(since) >= b.slowStart && n.breaker.circuit(now) == closed &&
-			n.warmSince.CompareAndSwap(since, 0) {
-			return n
-		}
-	}
-	return nil
-}
-
 func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reason) {
-	b.rankAll(now, candidates)
-	best := excluded
-	first, probe := MaxTier+1, -1
-	var sum tiers
-	var untried [MaxTier + 1]bool
-	retry := false
-	for i := range candidates {
-		c, r := &candidates[i], b.scratch[i].rank
-		best = min(best, r)
-		retry = retry || c.Tries > 0
-		effective := 0.0
-		if r <= tried || r == hopeless && !c.Down && c.Node.breaker.circuit(now) == closed {
-			effective = c.Weight * c.warmth(now, b.slowStart)
-			first = min(first, c.Tier)
-		} else if r == unhealthy && !c.Down && probe < 0 && c.Node.breaker.circuit(now) == halfOpen && !c.Node.breaker.probing.Load() {
-			probe = i
-		}
-		if r == healthy {
-			untried[c.Tier] = true
-		}
-		sum.add(c.Tier, c.Weight, effective)
-	}
-	switch {
-	case best == excluded:
+	sum := b.survey(now, candidates)
+	if sum.best == excluded {
 		return -1, Panic
-	case best > tried:
-		return b.lowest(now, candidates, best, 0), Panic
 	}
-
-	tier := first
-	if sum.highest > first {
-		tier = sum.choose(b.spill, b.rng.Float64())
+	if sum.first == 0 {
+		return b.lowest(now, candidates, sum.best, 0), Panic
+	}
+	tier := sum.first
+	if sum.last > sum.first {
+		tier = b.tier(candidates)
 	}
 	// A retry must land: it is no time for experiments.
-	if probe >= 0 && !retry && candidates[probe].Tier <= tier {
-		return probe, Probe
+	if sum.probe >= 0 && !sum.retry && candidates[sum.probe].Tier <= tier {
+		return sum.probe, Probe
 	}
-	if best == tried {
+	switch {
+	case sum.best > tried:
+		return b.lowest(now, candidates, sum.best, 0), Panic
+	case sum.best == tried:
 		return b.lowest(now, candidates, tried, 0), Retry
 	}
-	if !untried[tier] { // all of it already tried or full
-		for tier = 1; !untried[tier]; tier++ {
+	if sum.last > sum.first && !b.any(candidates, healthy, tier) { // all of it already tried or full
+		for tier = sum.first; !b.any(candidates, healthy, tier); tier++ {
 		}
 	}
-	reason := Best
-	if tier > first {
-		reason = Spill
+	if tier > sum.first {
+		return b.lowest(now, candidates, healthy, tier), Spill
 	}
-	return b.lowest(now, candidates, healthy, tier), reason
+	return b.lowest(now, candidates, healthy, tier), Best
 }
 
-func (b *Balancer) rankAll(now time.Duration, candidates []Candidate) {
+// overview is what a first look at the candidates gives.
+type overview struct {
+	best        rank
+	first, last int // tier with a healthy node, highest tier of all
+	probe       int // a node to be probed, or -1
+	retry       bool
+}
+
+// survey ranks the candidates in b.scratch.
+func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
+	o := overview{best: excluded, probe: -1}
 	b.scratch = slices.Grow(b.scratch[:0], len(candidates))[:len(candidates)]
 	for i := range candidates {
-		b.scratch[i].rank = candidates[i].rank(now)
+		c, s := &candidates[i], &b.scratch[i]
+		state := c.Node.breaker.circuit(now)
+		s.rank = c.rank(state)
+		s.warmth = 0
+		if !c.Down && state == closed {
+			s.warmth = b.warmthOf(now, c)
+			if o.first == 0 || c.Tier < o.first {
+				o.first = c.Tier
+			}
+		} else if state == halfOpen && o.probe < 0 && !c.Down && !c.Full && !c.Node.breaker.probing.Load() {
+			o.probe = i
+		}
+		o.best = min(o.best, s.rank)
+		o.last = max(o.last, c.Tier)
+		o.retry = o.retry || c.Tries > 0
 	}
+	return o
+}
+
+// warmthOf is the candidate's warmth. A node whose slow start is over is
+// remembered in b.warmed: time alone ends it, so picks are where it is noticed.
+func (b *Balancer) warmthOf(now time.Duration, c *Candidate) float64 {
+	since := c.Node.warmSince.Load()
+	if since == 0 && c.WarmSince == 0 {
+		return 1
+	}
+	if since != 0 && now-time.Duration(since) >= b.slowStart && b.warmed == nil && c.Node.warmSince.CompareAndSwap(since, 0) {
+		b.warmed = c.Node
+	}
+	return c.warmth(now, b.slowStart)
+}
+
+// tier draws the tier for a request.
+func (b *Balancer) tier(candidates []Candidate) int {
+	var sum tiers
+	for i := range candidates {
+		c := &candidates[i]
+		sum.add(c.Tier, c.Weight, c.Weight*b.scratch[i].warmth)
+	}
+	return sum.choose(b.spill, b.rng.Float64())
+}
+
+func (b *Balancer) any(candidates []Candidate, r rank, tier int) bool {
+	for i := range candidates {
+		if b.scratch[i].rank == r && candidates[i].Tier == tier {
+			return true
+		}
+	}
+	return false
 }
 
 // lowest returns the index of the candidate with the lowest score among those
@@ -266,7 +293,16 @@ func (b *Balancer) lowest(now time.Duration, candidates []Candidate, r rank, tie
 			s.rank = excluded
 			continue
 		}
-		s.score = c.factors(now, median, b.slowStart).Score()
+		f := Factors{
+			Latency: c.Node.latency.expected(now, median),
+			Load:    c.load(),
+			Weight:  c.Weight,
+			Warmth:  s.warmth,
+		}
+		if f.Warmth == 0 { // picked in panic
+			f.Warmth = 1
+		}
+		s.score = f.Score()
 		if lowest < 0 || s.score < lowest {
 			lowest = s.score
 		}
@@ -295,7 +331,7 @@ func (b *Balancer) medianLatency(now time.Duration, candidates []Candidate) floa
 	}
 	b.known = b.known[:0]
 	for i := range candidates {
-		if known := candidates[i].Node.latency.known(); known != 0 && candidates[i].rank(now) <= tried {
+		if known := candidates[i].Node.latency.known(); known != 0 && !candidates[i].Down && candidates[i].Node.breaker.circuit(now) == closed {
 			b.known = append(b.known, known)
 		}
 	}

@@ -21,13 +21,8 @@ func (f Factors) Score() float64 {
 	return f.Latency * f.Load / (f.Weight * f.Warmth)
 }
 
-func (c *Candidate) factors(now time.Duration, median float64, slowStart time.Duration) Factors {
-	return Factors{
-		Latency: c.Node.latency.expected(now, median),
-		Load:    float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1),
-		Weight:  c.Weight,
-		Warmth:  c.warmth(now, slowStart),
-	}
+func (c *Candidate) load() float64 {
+	return float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1)
 }
 
 func (c *Candidate) warmth(now, slowStart time.Duration) float64 {
