@@ -13,10 +13,9 @@ OUT     a new directory in Hugging Face's layout, complete. Without it, only
 
 Tensors get Hugging Face's names (bert.*, classifier.*), a CRF's crf.*; what
 classification does not use, such as a pre-training head, is left out. This
-needs torch (1.13 or later) for pytorch_model.bin, numpy and safetensors for
-the rest:
+needs numpy, and torch (1.13 or later) to read a pytorch_model.bin:
 
-    pip install torch numpy safetensors
+    pip install torch numpy
 """
 
 import glob
@@ -81,10 +80,29 @@ def read_tensors(directory):
     shards = sorted(glob.glob(os.path.join(directory, "model*.safetensors")))
     if not shards:
         fail(f"{directory}: neither pytorch_model.bin nor model.safetensors is there")
-    from safetensors.numpy import load_file
-
     for path in shards:
-        tensors.update({n: t for n, t in load_file(path).items() if t.dtype.kind == "f"})
+        tensors.update(read_safetensors(path))
+    return tensors
+
+
+def read_safetensors(path):
+    plain = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+    tensors = {}
+    with open(path, "rb") as f:
+        header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+        data = f.tell()
+        for name, entry in header.items():
+            dtype = entry.get("dtype")
+            if dtype not in plain and dtype != "BF16":
+                continue  # __metadata__ and integer buffers
+            begin, end = entry["data_offsets"]
+            f.seek(data + begin)
+            raw = f.read(end - begin)
+            if dtype == "BF16":  # the upper half of a float32
+                values = (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
+            else:
+                values = np.frombuffer(raw, plain[dtype])
+            tensors[name] = values.reshape(entry["shape"])
     return tensors
 
 
