@@ -71,7 +71,11 @@ def read_tensors(directory):
 
         for path in shards:
             # weights_only: a plain pickle may run any code as it is read.
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as e:  # whatever the unpickler stumbles over
+                fail(f"{path}: cannot be read as weights, it may be an unfinished download: {e or type(e).__name__}")
+            state = state.get("state_dict", state)
             for name, tensor in state.items():
                 if tensor.is_floating_point():
                     half = tensor.dtype == torch.float16
