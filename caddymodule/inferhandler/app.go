@@ -11,8 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-infer/caddy-infer/inference"
 	"github.com/caddy-infer/caddy-infer/inference/builtin"

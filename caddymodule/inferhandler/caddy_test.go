@@ -13,9 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
 	"github.com/caddy-infer/caddy-infer/inference"

@@ -7,8 +7,9 @@ import (
 	"path"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-infer/caddy-infer/inference"
 	"github.com/caddy-infer/caddy-infer/inference/modeldir"

@@ -14,8 +14,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-infer/caddy-infer/inference"
 	"github.com/caddy-infer/caddy-infer/inference/batch"

@@ -43,15 +43,20 @@ type hfEntity struct {
 // answer gives the results the shape that the request asked for.
 func answer(req *request, task modeldir.Task, results []inference.Result) any {
 	switch req.form {
-	case oneText:
-		return plainAnswer(task, &results[0])
 	case manyTexts:
 		all := manyAnswers{Results: make([]any, len(results))}
 		for i := range results {
 			all.Results[i] = plainAnswer(task, &results[i])
 		}
 		return all
+	case huggingFace:
+		return huggingFaceAnswer(req, task, results)
+	default:
+		return plainAnswer(task, &results[0])
 	}
+}
+
+func huggingFaceAnswer(req *request, task modeldir.Task, results []inference.Result) any {
 	if task == modeldir.TokenClassification {
 		all := make([][]hfEntity, len(results))
 		for i := range results {
