@@ -74,7 +74,7 @@ def read_tensors(directory):
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as e:  # whatever the unpickler stumbles over
-                fail(f"{path}: cannot be read as weights, it may be an unfinished download: {e or type(e).__name__}")
+                fail(f"{path}: cannot be read as weights, it may be an unfinished download: {str(e) or type(e).__name__}")
             state = state.get("state_dict", state)
             for name, tensor in state.items():
                 if tensor.is_floating_point():
