@@ -32,8 +32,10 @@ func TestForbiddenTransitionsAreNotTaken(t *testing.T) {
 		want         string
 	}{
 		{"I after O becomes B", "O B-X I-X", nil, rows([]float32{5, 0, 0}, []float32{0, 2, 3}, []float32{0, 0, 5}), "X 1-3"},
-		{"I of another type loses", "O B-X I-X B-Y I-Y", nil,
-			rows([]float32{0, 5, 0, 0, 0}, []float32{0, 0, 3, 0, 3.1}), "X 0-2"},
+		{
+			"I of another type loses", "O B-X I-X B-Y I-Y", nil,
+			rows([]float32{0, 5, 0, 0, 0}, []float32{0, 0, 3, 0, 3.1}), "X 0-2",
+		},
 		{"BIOES must close", "O B-X I-X E-X S-X", nil, rows([]float32{0, 5, 0, 0, 4}, []float32{5, 0, 0, 0, 0}), "X 0-1"},
 		{"BIOES must close at the end", "O B-X I-X E-X S-X", nil, rows([]float32{0, 5, 0, 0, 0}, []float32{0, 0, 5, 4, 0}), "X 0-2"},
 		{"BIO1 opens with I", "O B-X I-X", []Option{AllowOrphans()}, rows([]float32{5, 0, 0}, []float32{0, -9, 5}), "X 1-2"},

@@ -47,11 +47,9 @@ func addedTokens(vocab map[string]int32, s wordPieceSettings, cfg config) ([]spe
 		}
 		add(special{content: t.Content, id: t.ID, left: t.LStrip, right: t.RStrip, whole: t.SingleWord})
 	}
-	names := cfg.NeverSplit
+	names := slices.Clone(cfg.NeverSplit)
 	if s.defaultSpecials {
-		for _, t := range []string{cfg.Unk.or("[UNK]"), cfg.Sep.or("[SEP]"), cfg.Pad.or("[PAD]"), cfg.Cls.or("[CLS]"), cfg.Mask.or("[MASK]")} {
-			names = append(names, t)
-		}
+		names = append(names, cfg.Unk.or("[UNK]"), cfg.Sep.or("[SEP]"), cfg.Pad.or("[PAD]"), cfg.Cls.or("[CLS]"), cfg.Mask.or("[MASK]"))
 		for _, t := range cfg.Additional {
 			names = append(names, string(t))
 		}

@@ -50,10 +50,16 @@ func TestConfigurationIsFollowed(t *testing.T) {
 		{"never split", `{"never_split": ["[X]", "absent"]}`, "a[X]", []Token{{12, 0, 1}, {11, 1, 4}}},
 		{"additional special token", `{"additional_special_tokens": ["[X]"]}`, "[X]", []Token{{11, 0, 3}}},
 		{"special token as object", `{"unk_token": {"content": "a"}}`, "?", []Token{{12, 0, 1}}},
-		{"added token beyond the vocabulary", `{"added_tokens_decoder": {"14": {"content": "<e>", "lstrip": true, "rstrip": true}}}`,
-			"a <e> a", []Token{{12, 0, 1}, {14, 1, 6}, {12, 6, 7}}},
-		{"whole words only", `{"added_tokens_decoder": {"14": {"content": "ab", "single_word": true}}}`,
-			"ab cab", []Token{{14, 0, 2}, {1, 3, 6}}},
+		{
+			"added token beyond the vocabulary", `{"added_tokens_decoder": {"14": {"content": "<e>", "lstrip": true, "rstrip": true}}}`,
+			"a <e> a",
+			[]Token{{12, 0, 1}, {14, 1, 6}, {12, 6, 7}},
+		},
+		{
+			"whole words only", `{"added_tokens_decoder": {"14": {"content": "ab", "single_word": true}}}`,
+			"ab cab",
+			[]Token{{14, 0, 2}, {1, 3, 6}},
+		},
 		{"BERT class named", `{"tokenizer_class": "BertTokenizerFast"}`, "ab", []Token{{12, 0, 1}, {13, 1, 2}}},
 	} {
 		tok := load(t, map[string]string{"vocab.txt": smallVocab, "tokenizer_config.json": c.config})

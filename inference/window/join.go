@@ -10,8 +10,7 @@ func Join(windows []Window, spans [][]decode.Span) []decode.Span {
 		return spans[0]
 	}
 	var out []decode.Span
-	for i := range min(len(windows), len(spans)) {
-		w := windows[i]
+	for i, w := range windows[:min(len(windows), len(spans))] {
 		for _, s := range spans[i] {
 			s.Start, s.End = s.Start+w.Start, s.End+w.Start
 			if s.End <= s.Start || s.End <= w.OwnStart || s.Start >= w.OwnEnd {

@@ -181,8 +181,12 @@ func TestTheWindowWithMoreContextDecidesAcrossACut(t *testing.T) {
 		{"first sees more", []decode.Span{span(17, 21, "A")}, []decode.Span{span(17, 21, "B")}, []decode.Span{span(17, 21, "A")}},
 		{"second sees more", []decode.Span{span(19, 24, "A")}, []decode.Span{span(19, 25, "B")}, []decode.Span{span(19, 25, "B")}},
 		{"only one sees it", nil, []decode.Span{span(19, 22, "B")}, []decode.Span{span(19, 22, "B")}},
-		{"each side of the cut on its own", []decode.Span{span(18, 20, "A"), span(20, 22, "A")},
-			[]decode.Span{span(18, 20, "B"), span(20, 22, "B")}, []decode.Span{span(18, 20, "A"), span(20, 22, "B")}},
+		{
+			"each side of the cut on its own",
+			[]decode.Span{span(18, 20, "A"), span(20, 22, "A")},
+			[]decode.Span{span(18, 20, "B"), span(20, 22, "B")},
+			[]decode.Span{span(18, 20, "A"), span(20, 22, "B")},
+		},
 		{"kept entity hides what lies under it", []decode.Span{span(18, 22, "A")}, []decode.Span{span(21, 23, "B")}, []decode.Span{span(18, 22, "A")}},
 	} {
 		b := slices.Clone(c.b)
