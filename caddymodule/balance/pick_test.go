@@ -117,7 +117,8 @@ func TestRetryLeavesItsTierWhenThatIsTried(t *testing.T) {
 func TestLastResortIsToTryAnyway(t *testing.T) {
 	b, all := ejecting(), alike(3)
 	eject(b, sec, all[0].Node)
-	all[1].Down, all[2].Full = true, true
+	all[1].Down = true
+	all[2].Down, all[2].Full = true, true
 	got := map[int]bool{}
 	for range 200 {
 		i, reason := pick(b, 2*sec, all)
@@ -135,6 +136,11 @@ func TestLastResortIsToTryAnyway(t *testing.T) {
 	all[0].Full, all[1].Full = true, true
 	if i, _ := pick(b, 2*sec, all); i != -1 {
 		t.Errorf("picked %d though all are full", i)
+	}
+	all = alike(2)
+	all[0].Down, all[1].Full = true, true
+	if i, _ := pick(b, 2*sec, all); i != -1 {
+		t.Errorf("picked %d, which is down, because the healthy node is busy", i)
 	}
 	if i, _ := pick(b, 2*sec, nil); i != -1 {
 		t.Errorf("picked %d of none", i)

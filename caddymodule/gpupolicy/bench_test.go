@@ -10,7 +10,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
 )
 
 // BenchmarkSelect is the policy's whole share of a request but the observer:
@@ -46,32 +45,5 @@ func benchmarkSelect(b *testing.B, s reverseproxy.Selector, pool reverseproxy.Up
 			p.request(r).take().end(clock())
 		}
 		cancel()
-	}
-}
-
-// BenchmarkProxied compares whole requests through Caddy with stock
-// least_conn's, in one run and alternating, on the same two nodes.
-func BenchmarkProxied(b *testing.B) {
-	one, two := newUpstream(b), newUpstream(b)
-	config := func(name, policy string) string {
-		return fmt.Sprintf("http://ADDR_%s {\n\treverse_proxy %s %s {\n\t\tlb_policy %s\n\t}\n}\n", name, one.addr, two.addr, policy)
-	}
-	c := caddyrun.Start(b, config("GPU", "gpu")+config("STOCK", "least_conn"))
-	cl := client(b)
-	for round := range 3 {
-		for _, name := range []string{"STOCK", "GPU"} {
-			b.Run(fmt.Sprintf("%s/%d", name, round), func(b *testing.B) {
-				url := c.URL(name)
-				b.ReportAllocs()
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						if r := fetch(cl, url); r.status != 200 {
-							b.Errorf("%+v", r)
-							return
-						}
-					}
-				})
-			})
-		}
 	}
 }
