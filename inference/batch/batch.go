@@ -324,7 +324,7 @@ func (b *Batcher[In, Out]) take() []item[In, Out] {
 
 // start marks the jobs of a batch as started. b.mu is held.
 func (b *Batcher[In, Out]) start(batch []item[In, Out]) (*running[In, Out], context.Context) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:gosec // work calls cancel, by way of running
 	r := &running[In, Out]{cancel: cancel}
 	now := time.Now()
 	for _, it := range batch {
