@@ -151,9 +151,9 @@ func (a *App) Stop() error { return nil }
 // Cleanup gives the models back. Those that the next configuration uses too
 // stay in memory.
 func (a *App) Cleanup() error {
-	var errs []error
-	for _, m := range a.held {
-		errs = append(errs, m.Release())
+	errs := make([]error, len(a.held))
+	for i, m := range a.held {
+		errs[i] = m.Release()
 	}
 	a.held = nil
 	return errors.Join(errs...)

@@ -120,8 +120,7 @@ func checkContentType(header http.Header) error {
 		return nil
 	}
 	mediaType, params, err := mime.ParseMediaType(contentType)
-	if err != nil || (mediaType != "application/json" &&
-		!(strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json"))) {
+	if err != nil || !isJSON(mediaType) {
 		return unsupported("send JSON with the header Content-Type: application/json")
 	}
 	switch strings.ToLower(params["charset"]) {
@@ -129,6 +128,11 @@ func checkContentType(header http.Header) error {
 		return nil
 	}
 	return unsupported("send the JSON in UTF-8")
+}
+
+func isJSON(mediaType string) bool {
+	return mediaType == "application/json" ||
+		strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 }
 
 // fail answers with an error, or with nothing when the client has gone.
