@@ -33,6 +33,9 @@ func TestUnansweredRequestMakesNodeSlowAtOnce(t *testing.T) {
 	b := New(Options{})
 	var a Attempt
 	b.Pick(10*sec, []Candidate{{Node: n, Weight: 1, Tier: 1}}, &a)
+	if got := n.latency.expected(10*sec+100*ms, 0.030); got != 0.030 {
+		t.Errorf("100 ms after a request to a node of 30 ms, it looks like %g s: that is chance", got)
+	}
 	if got := n.latency.expected(12*sec, 0.030); got != 2 {
 		t.Errorf("2 s after an unanswered request the node looks like %g s", got)
 	}
