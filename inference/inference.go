@@ -53,17 +53,17 @@ func Acquire(ref string, o Options) (*Model, error) {
 	o = o.withDefaults()
 	dir, err := open(ref)
 	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", ref, err)
+		return nil, err
 	}
 	digest, err := dir.Digest()
 	if err != nil {
-		return nil, fmt.Errorf("model %s: computing its digest: %w", ref, err)
+		return nil, err
 	}
 	shared, err := models.Acquire(modelKey{digest, o},
 		func() (*core, error) { return load(dir, digest, o) },
 		(*core).close)
 	if err != nil {
-		return nil, fmt.Errorf("model %s: %w", ref, err)
+		return nil, err
 	}
 	return &Model{ref: ref, shared: shared}, nil
 }
@@ -75,8 +75,8 @@ func open(ref string) (*modeldir.Dir, error) {
 	}
 	fsys, ok := builtin.Open(name)
 	if !ok {
-		return nil, fmt.Errorf("there is no such built-in model; there are %s%s",
-			builtinPrefix, strings.Join(builtin.Names(), ", "+builtinPrefix))
+		return nil, fmt.Errorf("model %s: there is no such built-in model; there are %s%s",
+			ref, builtinPrefix, strings.Join(builtin.Names(), ", "+builtinPrefix))
 	}
 	return modeldir.OpenFS(ref, fsys)
 }
@@ -84,10 +84,9 @@ func open(ref string) (*modeldir.Dir, error) {
 // acquireWeights shares the engine that holds the weights of dir.
 func acquireWeights(dir *modeldir.Dir, digest string, o Options) (*refpool.Ref[weightsKey, engine.Engine], error) {
 	opts := engine.Options{Precision: o.Precision, Threads: o.Threads, Library: o.Library}
-	ref, err := weights.Acquire(weightsKey{digest, o.Engine, opts},
+	return weights.Acquire(weightsKey{digest, o.Engine, opts},
 		func() (engine.Engine, error) { return engine.Open(o.Engine, dir, opts) },
 		engine.Engine.Close)
-	return ref, err
 }
 
 // Usage is a loaded model and the number of those who hold it.

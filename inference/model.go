@@ -57,7 +57,7 @@ type core struct {
 func load(dir *modeldir.Dir, digest string, o Options) (*core, error) {
 	tok, err := tokenizer.Load(dir.FS)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
 	}
 	c := &core{
 		info: Info{
@@ -67,11 +67,11 @@ func load(dir *modeldir.Dir, digest string, o Options) (*core, error) {
 		multi: dir.Config.MultiLabel,
 	}
 	if c.text, err = newText(tok, dir.Config.MaxTokens); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
 	}
 	if dir.Config.Task == modeldir.TokenClassification {
 		if c.tagger, err = newTagger(dir); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
 		}
 	}
 	if c.weights, err = acquireWeights(dir, digest, o); err != nil {
