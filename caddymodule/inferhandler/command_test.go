@@ -224,7 +224,7 @@ func TestIOB2ReadersAgreeOnPositions(t *testing.T) {
 
 func FuzzIOB2(f *testing.F) {
 	f.Add("# text = John住上海\n1\tJohn\tB-PER\t-\tx\n\n")
-	f.Add("a B-X\nb I-Y\n\n\ufeff\n# text = c\nc E-X\n")
+	f.Add("a B-X\nb I-Y\n\n\ufeff\n# text = cd\nc E-X\nd O\n")
 	f.Fuzz(func(t *testing.T, content string) {
 		sentences, err := readIOB2(strings.NewReader(content))
 		if err != nil {
