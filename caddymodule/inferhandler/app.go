@@ -32,7 +32,6 @@ type App struct {
 	// Models by name.
 	Models map[string]*Model `json:"models,omitempty"`
 
-	logger *zap.Logger
 	// held are the models acquired by this instance and by nobody else:
 	// Cleanup also runs after a Provision that failed half way.
 	held []model
@@ -111,7 +110,6 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision loads every model, so that a missing file stops the configuration
 // instead of the first request.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
 	for _, name := range slices.Sorted(maps.Keys(a.Models)) {
 		if name == "" {
 			return errors.New("an inference model has an empty name")
@@ -128,18 +126,21 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("loading inference model %q: %w", name, err)
 		}
 		a.held = append(a.held, loaded)
-		info := loaded.Info()
-		a.logger.Info("model ready",
-			zap.String("model", name),
-			zap.String("ref", info.Ref),
-			zap.String("digest", info.Digest),
-			zap.String("task", string(info.Task)),
-			zap.Strings("labels", info.Labels),
-			zap.String("engine", info.Engine.Engine),
-			zap.String("precision", string(info.Engine.Precision)),
-			zap.Int64("weight_bytes", info.Engine.WeightBytes))
+		logReady(ctx.Logger(), name, loaded.Info())
 	}
 	return nil
+}
+
+func logReady(logger *zap.Logger, name string, info inference.Info) {
+	logger.Info("model ready",
+		zap.String("model", name),
+		zap.String("ref", info.Ref),
+		zap.String("digest", info.Digest),
+		zap.String("task", string(info.Task)),
+		zap.Strings("labels", info.Labels),
+		zap.String("engine", info.Engine.Engine),
+		zap.String("precision", string(info.Engine.Precision)),
+		zap.Int64("weight_bytes", info.Engine.WeightBytes))
 }
 
 // Start does nothing: the models are ready since Provision.
@@ -159,18 +160,8 @@ func (a *App) Cleanup() error {
 	return errors.Join(errs...)
 }
 
-// Acquire returns the model that a handler's configuration means: a name of
-// this app or, failing that, a built-in model or a directory, run with the
-// default options. The caller releases it.
-func (a *App) Acquire(nameOrRef string) (*inference.Model, error) {
-	ref, opts, err := a.resolve(nameOrRef)
-	if err != nil {
-		return nil, err
-	}
-	return inference.Acquire(ref, opts)
-}
-
-// resolve finds the reference and options of a name.
+// resolve finds what a handler's configuration means: a name of this app or,
+// failing that, a built-in model or a directory, run with default options.
 func (a *App) resolve(nameOrRef string) (string, inference.Options, error) {
 	if m, ok := a.Models[nameOrRef]; ok {
 		return m.Ref, m.options(), nil

@@ -88,7 +88,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	ref, opts, err := appModule.(*App).resolve(h.Model)
+	app := appModule.(*App)
+	ref, opts, err := app.resolve(h.Model)
 	if err != nil {
 		return err
 	}
@@ -103,6 +104,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("loading inference model %q: %w", h.Model, err)
 	}
 	h.use(m)
+	if _, named := app.Models[h.Model]; !named { // the app tells of its own
+		logReady(h.logger, h.Model, h.info)
+	}
 	return nil
 }
 

@@ -3,10 +3,13 @@ package inferhandler
 import (
 	"context"
 	"errors"
+	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -166,6 +169,24 @@ func TestOnlyJSONInUTF8IsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, w, 415, "send the body without Content-Encoding")
+}
+
+func TestBodiesWithoutALengthOrAnEndAreBounded(t *testing.T) {
+	read := func(body io.Reader, length int64) *httptest.ResponseRecorder {
+		h := newHandler(&fakeModel{task: ner})
+		h.MaxBody = 500
+		r := httptest.NewRequest(http.MethodPost, "/", body)
+		r.ContentLength = length
+		w := httptest.NewRecorder()
+		if err := h.ServeHTTP(w, r, nil); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	wantError(t, read(endless{}, -1), 413, "the request body is larger than the limit of 500 bytes")
+	wantError(t, read(strings.NewReader("{}"), math.MaxInt64), 413, "the request body is larger than the limit of 500 bytes")
+	wantError(t, read(iotest.ErrReader(io.ErrUnexpectedEOF), 100), 400, "the request body is shorter than its Content-Length")
+	wantError(t, read(broken{}, 100), 400, "the request body could not be read")
 }
 
 func TestModelErrorsBecomeStatusCodes(t *testing.T) {

@@ -264,8 +264,8 @@ func readBody(w http.ResponseWriter, r *http.Request, buf *bytes.Buffer, limit i
 	if r.ContentLength > limit {
 		return bodyTooLarge(limit)
 	}
-	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	if r.ContentLength > 0 { // believed only so far as it costs little
+		buf.Grow(int(min(r.ContentLength, maxPooledBuffer)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	if err == nil {
