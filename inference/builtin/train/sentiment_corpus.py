@@ -65,7 +65,7 @@ HEADS = {"taste": "口味", "service": "服务", "place": "环境", "price": "�
 # Shape, share of it that is favourable, share among the texts. People who
 # write at length about a shop or product mostly liked it, so a long text
 # without a clear verdict is rather a favourable one.
-SHAPES = (("utterance", 0.5, 25), ("sentence", 0.5, 28), ("short", 0.58, 25), ("long", 0.75, 22))
+SHAPES = (("utterance", 0.5, 25), ("sentence", 0.5, 28), ("short", 0.6, 25), ("long", 0.8, 22))
 
 
 def syllables(rng):
@@ -359,15 +359,16 @@ class Generator:
             if self.chance(silent):
                 parts.append(self.neutral())
             elif self.chance(against) and other < max(1, 0.45 * n):
-                weak = self.chance(0.55)
+                weak = self.chance(0.65)
                 parts.append(self.mild(OPPOSITE[sign]) if weak else self.clause(OPPOSITE[sign]))
                 other += 0.5 if weak else 1
             elif self.chance(0.18):
                 parts.append(self.contrast(sign))
                 mine += 1
-            elif self.chance(0.15):
-                # Faint words lean to their own side too; else "还行" would
-                # be known only as what precedes blame.
+            elif self.chance(0.15 if sign == "+" else 0.06):
+                # Faint blame is mostly what content customers add, but
+                # faint words lean to their own side too; else "还行" would be
+                # known only as what precedes blame.
                 parts.append(self.mild(sign))
                 mine += 0.5
             else:
