@@ -94,7 +94,7 @@ func (l *latency) expected(now time.Duration, median float64) float64 {
 		estimate = median
 	case oldest == 0:
 		if idle := now - time.Duration(l.at.Load()); idle > latencyIdle/100 {
-			estimate = median + (estimate-median)*fade(float64(idle)/float64(latencyIdle))
+			estimate = median + (estimate-median)*fade(float64(idle)*(1/float64(latencyIdle)))
 		}
 	}
 	if oldest != 0 {

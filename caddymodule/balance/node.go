@@ -10,14 +10,13 @@ import (
 // concurrent use and meant to be shared by every pool that names the address:
 // see Pool.
 type Node struct {
-	addr string
-
-	// Read by picks without the lock.
+	// Read by picks without the lock, and therefore close together.
 	inFlight  atomic.Int64 // reserved by a pick and not yet ended
 	latency   latency
-	breaker   breaker
 	warmSince atomic.Int64 // when it joined or recovered, 0 once warm
+	breaker   breaker
 
+	addr      string
 	picks     [reasons]atomic.Uint64
 	ejections atomic.Uint64
 

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -46,6 +47,7 @@ type Balancer struct {
 	mu       sync.Mutex
 	rng      *rand.Rand
 	scratch  []scored
+	ties     []int
 	warmed   *Node
 	median   float64
 	medianAt time.Duration
@@ -54,9 +56,10 @@ type Balancer struct {
 
 // scored is what a pick works out of a candidate.
 type scored struct {
-	rank   rank
-	warmth float64
 	score  float64
+	warmth float64 // 0 when it is down or ejected
+	tier   int
+	rank   rank
 }
 
 // New returns a balancer.
@@ -80,7 +83,7 @@ func New(o Options) *Balancer {
 // Candidate is a node as one pick sees it.
 type Candidate struct {
 	Node *Node
-	// Weight is the node's relative capacity, above 0.
+	// Weight is the node's relative capacity, from 1e-6 to 1e6.
 	Weight float64
 	// Tier is 1 (most preferred) to MaxTier.
 	Tier int
@@ -193,7 +196,7 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 		return -1, Panic
 	}
 	if sum.first == 0 {
-		return b.lowest(now, candidates, sum.best, 0), Panic
+		return b.lowest(sum.best, 0), Panic
 	}
 	tier := sum.first
 	if sum.last > sum.first {
@@ -205,18 +208,18 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 	}
 	switch {
 	case sum.best > tried:
-		return b.lowest(now, candidates, sum.best, 0), Panic
+		return b.lowest(sum.best, 0), Panic
 	case sum.best == tried:
-		return b.lowest(now, candidates, tried, 0), Retry
+		return b.lowest(tried, 0), Retry
 	}
-	if sum.last > sum.first && !b.any(candidates, healthy, tier) { // all of it already tried or full
-		for tier = sum.first; !b.any(candidates, healthy, tier); tier++ {
+	if sum.last > sum.first && !b.any(healthy, tier) { // all of it already tried or full
+		for tier = sum.first; !b.any(healthy, tier); tier++ {
 		}
 	}
 	if tier > sum.first {
-		return b.lowest(now, candidates, healthy, tier), Spill
+		return b.lowest(healthy, tier), Spill
 	}
-	return b.lowest(now, candidates, healthy, tier), Best
+	return b.lowest(healthy, tier), Best
 }
 
 // overview is what a first look at the candidates gives.
@@ -228,17 +231,19 @@ type overview struct {
 	retry       bool // the request has been tried before
 }
 
-// survey ranks the candidates in b.scratch.
+// survey ranks and scores the candidates in b.scratch.
 func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 	o := overview{best: excluded, probe: -1}
+	median := b.medianLatency(now, candidates)
 	b.scratch = slices.Grow(b.scratch[:0], len(candidates))[:len(candidates)]
 	for i := range candidates {
 		c, s := &candidates[i], &b.scratch[i]
 		state := c.Node.breaker.circuit(now)
-		s.rank = c.rank(state)
-		s.warmth = 0
+		s.rank, s.tier, s.warmth = c.rank(state), c.Tier, 0
+		f := Factors{Latency: c.Node.latency.expected(now, median), Load: c.load(), Weight: c.Weight, Warmth: 1}
 		if !c.Down && state == closed {
 			s.warmth = b.warmthOf(now, c)
+			f.Warmth = s.warmth
 			o.full = o.full || c.Full
 			if o.first == 0 || c.Tier < o.first {
 				o.first = c.Tier
@@ -246,6 +251,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 		} else if state == halfOpen && o.probe < 0 && !c.Down && !c.Full && !c.Node.breaker.probing.Load() {
 			o.probe = i
 		}
+		s.score = f.Score()
 		o.best = min(o.best, s.rank)
 		o.last = max(o.last, c.Tier)
 		o.retry = o.retry || c.Tries > 0
@@ -276,9 +282,9 @@ func (b *Balancer) tier(candidates []Candidate) int {
 	return sum.choose(b.spill, b.rng.Float64())
 }
 
-func (b *Balancer) any(candidates []Candidate, r rank, tier int) bool {
-	for i := range candidates {
-		if b.scratch[i].rank == r && candidates[i].Tier == tier {
+func (b *Balancer) any(r rank, tier int) bool {
+	for i := range b.scratch {
+		if b.scratch[i].rank == r && b.scratch[i].tier == tier {
 			return true
 		}
 	}
@@ -287,41 +293,23 @@ func (b *Balancer) any(candidates []Candidate, r rank, tier int) bool {
 
 // lowest returns the index of the candidate with the lowest score among those
 // of the rank and tier (0: all tiers), by lot among near ties.
-func (b *Balancer) lowest(now time.Duration, candidates []Candidate, r rank, tier int) int {
-	median := b.medianLatency(now, candidates)
-	lowest := -1.0
-	for i := range candidates {
-		c, s := &candidates[i], &b.scratch[i]
-		if s.rank != r || tier != 0 && c.Tier != tier {
-			s.rank = excluded
-			continue
-		}
-		f := Factors{
-			Latency: c.Node.latency.expected(now, median),
-			Load:    c.load(),
-			Weight:  c.Weight,
-			Warmth:  s.warmth,
-		}
-		if f.Warmth == 0 { // picked in panic
-			f.Warmth = 1
-		}
-		s.score = f.Score()
-		if lowest < 0 || s.score < lowest {
-			lowest = s.score
-		}
-	}
-	limit, ties, chosen := lowest*nearTie, 0, -1
+func (b *Balancer) lowest(r rank, tier int) int {
+	limit := math.Inf(1)
 	for i := range b.scratch {
-		if b.scratch[i].rank == excluded || b.scratch[i].score > limit {
-			continue
-		}
-		// Reservoir sampling: the k-th of the near ties replaces the chosen
-		// one with probability 1/k, so all are equally likely.
-		if ties++; ties == 1 || b.rng.IntN(ties) == 0 {
-			chosen = i
+		if s := &b.scratch[i]; s.rank == r && (tier == 0 || s.tier == tier) {
+			limit = min(limit, s.score*nearTie)
 		}
 	}
-	return chosen
+	b.ties = b.ties[:0]
+	for i := range b.scratch {
+		if s := &b.scratch[i]; s.score <= limit && s.rank == r && (tier == 0 || s.tier == tier) {
+			b.ties = append(b.ties, i)
+		}
+	}
+	if len(b.ties) == 1 {
+		return b.ties[0]
+	}
+	return b.ties[b.rng.IntN(len(b.ties))]
 }
 
 // medianLatency returns the median of what is known of the serving nodes, in

@@ -2,7 +2,6 @@ package gpupolicy
 
 import (
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,8 +14,11 @@ import (
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 )
 
-// maxWeight keeps scores far from the limits of floating point.
-const maxWeight = 1e6
+// Weights within these bounds keep scores far from the limits of floating point.
+const (
+	minWeight = 1e-6
+	maxWeight = 1e6
+)
 
 // rules say which weight and tier an address has.
 type rules struct {
@@ -57,8 +59,8 @@ func (p *Policy) rules() (rules, error) {
 }
 
 func checkWeight(w float64) error {
-	if !(w > 0) || w > maxWeight || math.IsInf(w, 0) {
-		return fmt.Errorf("%g is not a number above 0 and up to %g; to take a node out, remove its upstream", w, float64(maxWeight))
+	if !(w >= minWeight && w <= maxWeight) { // NaN is neither
+		return fmt.Errorf("%g is not a number from %g to %g; to take a node out, remove its upstream", w, minWeight, maxWeight)
 	}
 	return nil
 }
