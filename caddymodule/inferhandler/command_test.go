@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-infer/caddy-infer/inference"
-	"github.com/caddy-infer/caddy-infer/inference/decode"
 )
 
 func TestInferPrintsTablesThatLineUp(t *testing.T) {
@@ -193,52 +192,6 @@ func TestEvalMeasuresEntities(t *testing.T) {
 		!strings.Contains(out, "│ all  │     66.67 │  50.00 │  57.14 │       8 │") {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-func TestIOB2ReadersAgreeOnPositions(t *testing.T) {
-	for name, content := range map[string]string{
-		"Universal NER":      "# text = John住上海\n1\tJohn\tB-PER\t-\tx\n2\t住\tO\t-\tx\n3\t上海\tB-LOC\t-\tx\n",
-		"CoNLL":              "John B-PER\n住 O\n上海 B-LOC\n",
-		"CoNLL by character": "John NN B-PER\r\n住 VV O\r\n上 NR B-LOC\r\n海 NR I-LOC\r\n\r\n",
-		"misleading comment": "# text = something else\nJohn B-PER\n住 O\n上 B-LOC\n海 I-LOC\n",
-	} {
-		got, err := readIOB2(strings.NewReader(content))
-		if err != nil || len(got) != 1 || got[0].text != "John住上海" {
-			t.Errorf("%s: %v %+v", name, err, got)
-			continue
-		}
-		want := []decode.Span{{Type: "PER", Start: 0, End: 4, Score: 1}, {Type: "LOC", Start: 5, End: 7, Score: 1}}
-		if !slices.Equal(got[0].spans, want) {
-			t.Errorf("%s: %+v", name, got[0].spans)
-		}
-	}
-	if got, _ := readIOB2(strings.NewReader("New B-LOC\nYork I-LOC\n的 O\n")); len(got) != 1 || got[0].text != "New York的" {
-		t.Errorf("%+v", got)
-	}
-	for _, bad := range []string{"马云\n", "马云 PERSON\n", "\xff O\n"} {
-		if _, err := readIOB2(strings.NewReader(bad)); err == nil || !strings.Contains(err.Error(), "line 1") {
-			t.Errorf("%q: error %v", bad, err)
-		}
-	}
-}
-
-func FuzzIOB2(f *testing.F) {
-	f.Add("# text = John住上海\n1\tJohn\tB-PER\t-\tx\n\n")
-	f.Add("a B-X\nb I-Y\n\n\ufeff\n# text = cd\nc E-X\nd O\n")
-	f.Fuzz(func(t *testing.T, content string) {
-		sentences, err := readIOB2(strings.NewReader(content))
-		if err != nil {
-			return
-		}
-		for _, s := range sentences {
-			n := len([]rune(s.text))
-			for _, e := range s.spans {
-				if e.Start < 0 || e.Start >= e.End || e.End > n {
-					t.Fatalf("span %+v of %d characters", e, n)
-				}
-			}
-		}
-	})
 }
 
 func TestEvalMeasuresLabelsAgainstTheMajority(t *testing.T) {
