@@ -25,9 +25,9 @@ const (
 	// latencyOverdue is how many times the average a request must have waited
 	// to prove the average wrong. The longest of several waiting requests is
 	// often beyond the average by chance: counting every such age (as nginx
-	// does) cost a sixth of p99 on unequal nodes in the simulator, counting
-	// none let a hung node hold up twice as many requests. Four is three
-	// standard deviations of a lognormal service time with sigma 0.5.
+	// does) cost a sixth of p99 in the simulator, counting none let a hung
+	// node hold up more requests. Four is three standard deviations of a
+	// lognormal service time with sigma 0.5.
 	latencyOverdue = 4
 
 	// latencyUnknown is assumed while no node of a pool has answered yet

@@ -189,7 +189,7 @@ func TestSlowUploadIsNotTheNodesSlowness(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if l, known := u.node(t).Latency(); !known || l > 100*time.Millisecond {
+	if l, known := u.node(t).Latency(); !known || l > 300*time.Millisecond {
 		t.Errorf("the node is taken for %v slow after a client took 400 ms to upload", l)
 	}
 	idle(t, u)
