@@ -2,8 +2,10 @@ package gpupolicy
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,6 +109,63 @@ func TestRetryGoesToAnotherNode(t *testing.T) {
 		t.Error("the failing node was never tried: this shows nothing")
 	}
 	idle(t, good, bad)
+}
+
+// With request_buffers, Caddy can send a body again; the observer must not
+// stand in the way.
+func TestPostIsRepeatedElsewhereWithItsBody(t *testing.T) {
+	a, b := newUpstream(t), newUpstream(t)
+	var died atomic.Bool
+	echoOrDie := func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if died.CompareAndSwap(false, true) {
+			panic(http.ErrAbortHandler) // after reading it all
+		}
+		w.Write(body)
+	}
+	a.answers(echoOrDie)
+	b.answers(echoOrDie)
+	c := caddyrun.Start(t, proxy(`
+lb_retries 2
+lb_retry_match {
+	method POST
+}
+request_buffers 1MiB`, a, b))
+	text := strings.Repeat("马云在杭州", 1000)
+	for range 3 {
+		died.Store(false)
+		resp, err := client(t).Post(c.URL("GW"), "text/plain", strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 || string(body) != text {
+			t.Fatalf("status %d, %d bytes of %d, %v", resp.StatusCode, len(body), len(text), err)
+		}
+	}
+	idle(t, a, b)
+}
+
+// Sticky policies take another as their fallback.
+func TestPolicyWorksAsAFallback(t *testing.T) {
+	a, b := newUpstream(t), newUpstream(t)
+	c := caddyrun.Start(t, fmt.Sprintf(`http://ADDR_GW {
+	reverse_proxy %s %s {
+		lb_policy cookie node {
+			fallback gpu
+		}
+	}
+}`, a.addr, b.addr))
+	for range 10 {
+		if r := fetch(client(t), c.URL("GW")); r.status != 200 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	idle(t, a, b)
+	if picks := a.node(t).Picks(balance.Best) + b.node(t).Picks(balance.Best); picks != 10 {
+		t.Errorf("%d picks for 10 requests without a cookie", picks)
+	}
 }
 
 func TestHealthChecksAreHonouredButAreNoExperience(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +194,30 @@ func TestSlowUploadIsNotTheNodesSlowness(t *testing.T) {
 		t.Errorf("the node is taken for %v slow after a client took 400 ms to upload", l)
 	}
 	idle(t, u)
+}
+
+func TestReloadsLeaveNothingBehind(t *testing.T) {
+	u := newUpstream(t)
+	config := proxy("", u)
+	c := caddyrun.Start(t, config)
+	round := func() {
+		cl := client(t)
+		// A connection may end up at the listener that the reload closes.
+		eventually(t, "an answer", func() bool { return fetch(cl, c.URL("GW")).status == 200 })
+		cl.CloseIdleConnections()
+		c.Reload(config)
+	}
+	round()
+	before := runtime.NumGoroutine()
+	for range 30 {
+		round()
+	}
+	eventually(t, fmt.Sprintf("goroutines to return to about %d", before), func() bool {
+		return runtime.NumGoroutine() < before+15
+	})
+	if len(theCollector.live) != 1 {
+		t.Errorf("%d policies are live after 31 reloads", len(theCollector.live))
+	}
 }
 
 func TestReloadsUnderLoadLoseNoCountAndNoKnowledge(t *testing.T) {

@@ -49,6 +49,7 @@ func observe(ctx caddy.Context, h *reverseproxy.Handler, p *Policy) error {
 		if err := t.Provision(ctx); err != nil {
 			return fmt.Errorf("provisioning default transport: %w", err)
 		}
+		p.transport = t
 		inner = t
 	}
 	h.Transport = &observer{RoundTripper: inner, policy: p}

@@ -74,13 +74,14 @@ type Policy struct {
 	// to the next when less than 1/1.4 of its weight is healthy.
 	Spill float64 `json:"spill,omitempty"`
 
-	logger   *zap.Logger
-	balancer *balance.Balancer
-	members  members
-	observed bool // an observer sees the attempts
-	varKey   string
-	scratch  sync.Pool // of *[]balance.Candidate
-	notifier notifier
+	logger    *zap.Logger
+	balancer  *balance.Balancer
+	members   members
+	observed  bool                        // an observer sees the attempts
+	transport *reverseproxy.HTTPTransport // made for the handler, if it had none
+	varKey    string                      // of a request's memory in its variables
+	scratch   sync.Pool                   // of *[]balance.Candidate
+	notifier  notifier
 }
 
 // CaddyModule returns the Caddy module information.
@@ -143,10 +144,14 @@ func (p *Policy) Validate() error {
 	return nil
 }
 
-// Cleanup gives the nodes back.
+// Cleanup gives the nodes back, and closes the idle connections of a transport
+// that no configuration will use again.
 func (p *Policy) Cleanup() error {
 	unregister(p)
 	p.members.release(clock())
+	if p.transport != nil {
+		return p.transport.Cleanup()
+	}
 	return nil
 }
 
