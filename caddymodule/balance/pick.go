@@ -80,88 +80,12 @@ func New(o Options) *Balancer {
 	return b
 }
 
-// Candidate is a node as one pick sees it.
-type Candidate struct {
-	Node *Node
-	// Weight is the node's relative capacity, from 1e-6 to 1e6.
-	Weight float64
-	// Tier is 1 (most preferred) to MaxTier.
-	Tier int
-	// Down is what health checks say.
-	Down bool
-	// Full nodes are not picked even when all is lost.
-	Full bool
-	// InFlight is a count of requests at the node kept by someone who sees
-	// more than this package; the higher count is believed.
-	InFlight int
-	// WarmSince is when the node recovered in the caller's eyes, 0 if never.
-	WarmSince time.Duration
-	// Tries is how often this request has already been tried there.
-	Tries int
-}
-
-// Reason says why a node was picked.
-type Reason uint8
-
-// Best has the lowest score, or one within a near tie. Spill is the same in
-// a less preferred tier than the first healthy one. Probe finds out whether
-// an ejected node is back. Retry goes back to a node that this request was
-// already tried at, for want of another. Panic is picked although it is down
-// or ejected, because all are.
-const (
-	Best Reason = iota
-	Spill
-	Probe
-	Retry
-	Panic
-	reasons
-)
-
-var reasonNames = [reasons]string{"best", "spill", "probe", "retry", "panic"}
-
-// String returns the name used in metrics.
-func (r Reason) String() string { return reasonNames[r] }
-
-// Reasons lists all reasons, for metrics with one series each.
-func Reasons() []Reason { return []Reason{Best, Spill, Probe, Retry, Panic} }
-
-// rank orders candidates before their scores are looked at: a request goes to
-// the lowest rank there is. A node already tried gives way to any other
-// healthy one, then unhealthy ones are tried anyway: a wrong verdict of
-// ours must not refuse a request that a node would have served.
-type rank uint8
-
-const (
-	healthy rank = iota
-	tried
-	unhealthy
-	hopeless // unhealthy or tried more than once
-	excluded
-)
-
-func (c *Candidate) rank(state circuit) rank {
-	switch {
-	case c.Full:
-		return excluded
-	case c.Down || state != closed:
-		if c.Tries > 0 {
-			return hopeless
-		}
-		return unhealthy
-	case c.Tries == 0:
-		return healthy
-	case c.Tries == 1:
-		return tried
-	default:
-		return hopeless
-	}
-}
-
 // Pick chooses the node for a request, reserves it in a, and returns its
 // index and why. It returns -1 when every candidate is full, or every healthy
-// one: being busy is no reason to try nodes that are known to fail. It looks
-// at all candidates: sampling two (power of two choices) made p99 a hundred times
-// worse on small pools of unequal nodes, where both may be slow ones.
+// one: being busy is no reason to try nodes that are known to fail.
+//
+// It looks at all candidates: sampling two (power of two choices) made p99 a
+// hundred times worse on small pools of unequal nodes, where both may be slow.
 func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason) {
 	b.mu.Lock()
 	chosen, reason := b.choose(now, candidates)
@@ -195,22 +119,20 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 	if sum.best == excluded || sum.best > tried && sum.full {
 		return -1, Panic
 	}
-	if sum.first == 0 {
-		return b.lowest(sum.best, 0), Panic
-	}
-	tier := sum.first
-	if sum.last > sum.first {
-		tier = b.tier(candidates)
-	}
-	// A retry must land: it is no time for experiments.
-	if sum.probe >= 0 && !sum.retry && candidates[sum.probe].Tier <= tier {
-		return sum.probe, Probe
-	}
 	switch {
+	case sum.probe >= 0 && !sum.retry && sum.first != 0:
+		// A retry must land: it is no time for experiments. Nodes of any tier
+		// are probed: a backup that stayed ejected would not be there when
+		// it is needed.
+		return sum.probe, Probe
 	case sum.best > tried:
 		return b.lowest(sum.best, 0), Panic
 	case sum.best == tried:
 		return b.lowest(tried, 0), Retry
+	}
+	tier := sum.first
+	if sum.last > sum.first {
+		tier = b.tier(candidates)
 	}
 	if sum.last > sum.first && !b.any(healthy, tier) { // all of it already tried or full
 		for tier = sum.first; !b.any(healthy, tier); tier++ {

@@ -198,6 +198,15 @@ func TestEjectedNodeComesBackByOneProbeAtATime(t *testing.T) {
 	}
 }
 
+func TestBackupIsProbedBeforeItIsNeeded(t *testing.T) {
+	b, all := ejecting(), alike(2)
+	all[1].Tier = 2
+	eject(b, sec, all[1].Node)
+	if i, reason := pick(b, 10*sec, all); i != 1 || reason != Probe {
+		t.Errorf("picked %d for %v, want a probe of the backup", i, reason)
+	}
+}
+
 func TestBusyIsNeverEjected(t *testing.T) {
 	b, all := ejecting(), alike(2)
 	for range 100 {

@@ -1,7 +1,5 @@
 package balance
 
-import "time"
-
 // Factors are the parts of a score, kept apart so that a pick can be explained.
 type Factors struct {
 	// Latency is the expected time to first byte in seconds.
@@ -19,12 +17,4 @@ type Factors struct {
 // EWMA, nginx's least_time and Traefik's leasttime.
 func (f Factors) Score() float64 {
 	return f.Latency * f.Load / (f.Weight * f.Warmth)
-}
-
-func (c *Candidate) load() float64 {
-	return float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1)
-}
-
-func (c *Candidate) warmth(now, slowStart time.Duration) float64 {
-	return warmth(now, max(c.WarmSince, time.Duration(c.Node.warmSince.Load())), slowStart)
 }

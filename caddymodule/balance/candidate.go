@@ -1,0 +1,63 @@
+package balance
+
+import "time"
+
+// Candidate is a node as one pick sees it.
+type Candidate struct {
+	Node *Node
+	// Weight is the node's relative capacity, from 1e-6 to 1e6.
+	Weight float64
+	// Tier is 1 (most preferred) to MaxTier.
+	Tier int
+	// Down is what health checks say.
+	Down bool
+	// Full nodes are not picked even when all is lost.
+	Full bool
+	// InFlight is a count of requests at the node kept by someone who sees
+	// more than this package; the higher count is believed.
+	InFlight int
+	// WarmSince is when the node recovered in the caller's eyes, 0 if never.
+	WarmSince time.Duration
+	// Tries is how often this request has already been tried there.
+	Tries int
+}
+
+// rank orders candidates before their scores are looked at: a request goes to
+// the lowest rank there is. A node already tried gives way to any other
+// healthy one, then unhealthy ones are tried anyway: a wrong verdict of
+// ours must not refuse a request that a node would have served.
+type rank uint8
+
+const (
+	healthy rank = iota
+	tried
+	unhealthy
+	hopeless // unhealthy or tried more than once
+	excluded
+)
+
+func (c *Candidate) rank(state circuit) rank {
+	switch {
+	case c.Full:
+		return excluded
+	case c.Down || state != closed:
+		if c.Tries > 0 {
+			return hopeless
+		}
+		return unhealthy
+	case c.Tries == 0:
+		return healthy
+	case c.Tries == 1:
+		return tried
+	default:
+		return hopeless
+	}
+}
+
+func (c *Candidate) load() float64 {
+	return float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1)
+}
+
+func (c *Candidate) warmth(now, slowStart time.Duration) float64 {
+	return warmth(now, max(c.WarmSince, time.Duration(c.Node.warmSince.Load())), slowStart)
+}
