@@ -62,6 +62,7 @@ func (n *Node) State(now, slowStart time.Duration) State {
 			return Probing
 		}
 		return Ejected
+	case closed:
 	}
 	if warmth(now, time.Duration(n.warmSince.Load()), slowStart) < 1 {
 		return SlowStart

@@ -26,7 +26,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 // watch returns the response's body such that the attempt ends with it.
-func watch(res *http.Response, ctx context.Context, a *attempt) io.ReadCloser {
+func watch(ctx context.Context, res *http.Response, a *attempt) io.ReadCloser {
 	if res.Body == nil || res.Body == http.NoBody {
 		a.end(clock())
 		return res.Body

@@ -3,9 +3,10 @@ package gpupolicy
 import (
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"go.uber.org/zap"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 )

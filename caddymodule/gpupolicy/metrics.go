@@ -6,8 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 )

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
@@ -49,7 +50,7 @@ func TestMetricsTellOfEveryNodeThroughReloads(t *testing.T) {
 
 func gpuLines(text string) string {
 	var lines []string
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if strings.Contains(line, "caddy_gpu_") {
 			lines = append(lines, line)
 		}

@@ -90,7 +90,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	verdict, retryAfter := judge(res)
 	a.Answer(now, verdict, retryAfter)
-	res.Body = watch(res, r.Context(), a)
+	res.Body = watch(r.Context(), res, a)
 	return res, nil
 }
 

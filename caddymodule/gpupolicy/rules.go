@@ -8,8 +8,9 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 )
@@ -100,7 +101,7 @@ func (r *rules) tier(dial string) int {
 // would otherwise quietly give a node the wrong share. Dynamic upstreams may
 // come to meet them later, so there it is a warning.
 func (p *Policy) checkAddresses(r rules, h *reverseproxy.Handler) error {
-	var dials []string
+	dials := make([]string, 0, len(h.Upstreams))
 	for _, u := range h.Upstreams {
 		dials = append(dials, u.Dial)
 	}
