@@ -6,9 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/caddy-infer/caddy-infer/inference"
 	"github.com/caddy-infer/caddy-infer/inference/decode"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func sentiment(t *testing.T, texts []string) []decode.LabelScore {
 	t.Helper()
