@@ -64,9 +64,9 @@ func TestEjectionDoublesAndIsForgiven(t *testing.T) {
 	var b breaker
 	now := sec
 	trip(&b, now)
-	for _, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300} {
-		if got := time.Duration(b.until.Load()) - now; got != want*sec {
-			t.Fatalf("ejected for %v, want %v s", got, want)
+	for _, seconds := range []int{5, 10, 20, 40, 80, 160, 300, 300} {
+		if got, want := time.Duration(b.until.Load())-now, time.Duration(seconds)*time.Second; got != want {
+			t.Fatalf("ejected for %v, want %v", got, want)
 		}
 		now = time.Duration(b.until.Load())
 		b.fail(now, now, five, 0.5) // the probe

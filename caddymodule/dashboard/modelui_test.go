@@ -16,7 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 func TestMain(m *testing.M) { caddyrun.Main(m) }
@@ -44,8 +44,7 @@ func ask(t *testing.T, ui *ModelUI, method, target string, header ...string) *ht
 		return nil
 	}))
 	resp := w.Result()
-	var handlerError caddyhttp.HandlerError
-	if errors.As(err, &handlerError) {
+	if handlerError, ok := errors.AsType[caddyhttp.HandlerError](err); ok {
 		resp.StatusCode = handlerError.StatusCode
 	} else if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 func TestMain(m *testing.M) { caddyrun.Main(m) }

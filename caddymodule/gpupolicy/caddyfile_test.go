@@ -5,7 +5,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 func TestAdapt(t *testing.T) { caddyrun.Golden(t, "testdata/adapt") }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 func status(code int, headers ...string) http.HandlerFunc {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 // idle waits until no request is in flight at any of the nodes.

@@ -2,6 +2,7 @@ package gpupolicy
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,8 +42,7 @@ func register(ctx caddy.Context, p *Policy) error {
 	theCollector.live = append(theCollector.live, p)
 	theCollector.mu.Unlock()
 	err := ctx.GetMetricsRegistry().Register(theCollector)
-	var again prometheus.AlreadyRegisteredError
-	if errors.As(err, &again) { // by another handler of this configuration
+	if _, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok { // by another handler of this configuration
 		return nil
 	}
 	return err
@@ -73,8 +73,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	live := append([]*Policy(nil), c.live...)
 	c.mu.Unlock()
 	told := make(map[string]bool)
-	for i := len(live) - 1; i >= 0; i-- {
-		live[i].collect(clock(), ch, told)
+	for _, l := range slices.Backward(live) {
+		l.collect(clock(), ch, told)
 	}
 }
 

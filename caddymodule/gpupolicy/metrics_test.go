@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 func TestMetricsTellOfEveryNodeThroughReloads(t *testing.T) {

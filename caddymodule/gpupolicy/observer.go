@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -31,8 +32,8 @@ type observer struct {
 // the policy, however many other modules lie between.
 func parent(ctx caddy.Context) *reverseproxy.Handler {
 	modules := ctx.Modules()
-	for i := len(modules) - 1; i >= 0; i-- {
-		if h, ok := modules[i].(*reverseproxy.Handler); ok {
+	for _, module := range slices.Backward(modules) {
+		if h, ok := module.(*reverseproxy.Handler); ok {
 			return h
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 // BenchmarkOverhead compares the CPU time that Caddy takes for a request under

@@ -18,8 +18,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
 	"github.com/caddy-infer/caddy-infer/inference"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 // client has no kept-alive connections: an idle one that the server closes

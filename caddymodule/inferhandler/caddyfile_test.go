@@ -3,7 +3,7 @@ package inferhandler
 import (
 	"testing"
 
-	"github.com/caddy-infer/caddy-infer/caddymodule/internal/caddyrun"
+	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
 func TestCaddyfileBecomesTheJSONOfTheDocumentation(t *testing.T) {
