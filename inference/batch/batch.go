@@ -84,32 +84,6 @@ type Batcher[In, Out any] struct {
 	workers sync.WaitGroup
 }
 
-// job is one call of Do.
-type job[In, Out any] struct {
-	out       []Out
-	queued    time.Time
-	started   time.Time // zero until the first item starts
-	remaining int
-	batchSize int
-	err       error
-	left      bool // nobody waits any more
-	batches   map[*running[In, Out]]struct{}
-	finished  chan struct{} // closed when remaining is 0 or err is set
-	first     chan struct{} // closed when started is set
-}
-
-type item[In, Out any] struct {
-	in    In
-	index int
-	job   *job[In, Out]
-}
-
-// running is a batch under way: cancel ends it when the last job has left.
-type running[In, Out any] struct {
-	jobs   int
-	cancel context.CancelFunc
-}
-
 // New starts the workers.
 func New[In, Out any](opts Options, run Func[In, Out]) *Batcher[In, Out] {
 	b := &Batcher[In, Out]{opts: opts, run: run}
@@ -378,28 +352,4 @@ func (b *Batcher[In, Out]) finish(batch []item[In, Out], r *running[In, Out], ou
 			close(j.finished)
 		}
 	}
-}
-
-func (j *job[In, Out]) fail(err error) {
-	if !j.isFinished() {
-		j.err = err
-		close(j.finished)
-	}
-}
-
-func (j *job[In, Out]) isFinished() bool {
-	select {
-	case <-j.finished:
-		return true
-	default:
-		return false
-	}
-}
-
-func (j *job[In, Out]) stats() Stats {
-	now := time.Now()
-	if j.started.IsZero() {
-		return Stats{Queue: now.Sub(j.queued)}
-	}
-	return Stats{Queue: j.started.Sub(j.queued), Run: now.Sub(j.started), BatchSize: j.batchSize}
 }
