@@ -67,6 +67,7 @@ func (p *Policy) parseWeight(d *caddyfile.Dispenser, args []string) error {
 		p.Weights = make(map[string]float64)
 	}
 	p.Weights[args[0]] = w
+	notePlace(d, weightRule(args[0]))
 	return nil
 }
 
@@ -89,6 +90,7 @@ func (p *Policy) parseTier(d *caddyfile.Dispenser, args []string) error {
 			return d.Errf("tier of %s: given twice", addr)
 		}
 		p.Tiers[addr] = tier
+		notePlace(d, tierRule(addr))
 	}
 	return nil
 }

@@ -108,12 +108,12 @@ func (p *Policy) checkAddresses(r rules, h *reverseproxy.Handler) error {
 	var unmet []string
 	for addr := range p.Weights {
 		if !slices.Contains(dials, canonical(addr)) {
-			unmet = append(unmet, "weight "+addr)
+			unmet = append(unmet, withPlace(weightRule(addr)))
 		}
 	}
 	for addr := range p.Tiers {
 		if !slices.ContainsFunc(dials, func(dial string) bool { return meets(dial, addr) }) {
-			unmet = append(unmet, "tier "+addr)
+			unmet = append(unmet, withPlace(tierRule(addr)))
 		}
 	}
 	if len(unmet) == 0 {
@@ -128,6 +128,10 @@ func (p *Policy) checkAddresses(r rules, h *reverseproxy.Handler) error {
 	return fmt.Errorf("%s: no upstream of this reverse_proxy has this address; it has %s",
 		strings.Join(unmet, ", "), strings.Join(dials, ", "))
 }
+
+func weightRule(addr string) string { return "weight " + addr }
+
+func tierRule(addr string) string { return "tier " + addr }
 
 func meets(dial, rule string) bool {
 	if !isPrefix(rule) {

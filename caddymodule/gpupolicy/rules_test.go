@@ -35,9 +35,9 @@ func TestRulesFindTheirAddresses(t *testing.T) {
 func TestRuleThatNoUpstreamMeetsIsAnError(t *testing.T) {
 	c := caddyrun.Start(t, "http://ADDR_GW {\n\trespond ok\n}")
 	for option, want := range map[string]string{
-		"weight 10.0.0.9:8081 2":                  "weight 10.0.0.9:8081: no upstream of this reverse_proxy has this address; it has 10.0.0.1:8081, node:80",
-		"tier 2 10.0.0.9:8081":                    "tier 10.0.0.9:8081: no upstream",
-		"tier 2 10.9.0.0/16":                      "tier 10.9.0.0/16: no upstream",
+		"weight 10.0.0.9:8081 2":                  "weight 10.0.0.9:8081 (Caddyfile:4): no upstream of this reverse_proxy has this address; it has 10.0.0.1:8081, node:80",
+		"tier 2 10.0.0.9:8081":                    "tier 10.0.0.9:8081 (Caddyfile:4): no upstream",
+		"tier 2 10.9.0.0/16":                      "tier 10.9.0.0/16 (Caddyfile:4): no upstream",
 		"tier 2 10.0.0.0/33":                      "tier of 10.0.0.0/33: parsing CIDR",
 		"weight 10.0.0.1:8081 2\n tier 2 node":    "",
 		"tier 2 10.0.0.0/24\n tier 3 http://node": "",
