@@ -18,6 +18,7 @@ import pathlib
 import random
 
 import chartext
+import ner_templates
 
 KINDS = (
     "大学 师范大学 理工大学 医科大学 农业大学 中学 第一中学 小学 银行 博物馆 图书馆 电视台 广播电台 日报 晚报 "
@@ -89,8 +90,15 @@ def main():
     for _ in range(1200):
         brand = "".join(rng.sample(BRANDS, 2))
         names["ORG"].append(brand + rng.choice(SUFFIXES + [""]))
+    # Organisations without a place in their name, for ner_templates.py.
+    short = [w for w, n in seen["ORG"].items() if n >= 2 and len(w) <= 4]
+    inside = {n for n in names["LOC"] if len(n) >= 2}
+    names["BRAND"] += [w for w in short if not any(w[i:j] in inside for i in range(3) for j in (i + 2, i + 3))]
+    for _ in range(len(names["BRAND"])):
+        names["BRAND"].append("".join(rng.sample(BRANDS, 2)) + rng.choice(SUFFIXES + [""] * 8))
     with open(a.out, "w", encoding="utf-8") as out:
-        for kind in ("PER", "LOC", "ORG"):
+        for kind in ("PER", "LOC", "ORG", "BRAND"):
+            names[kind] = [n for n in names[kind] if not ner_templates.kept_out(n)]
             print(kind, len(names[kind]), rng.sample(names[kind], 8))
             out.writelines(f"{kind}\t{n}\n" for n in names[kind])
 

@@ -68,8 +68,11 @@ class Taggers:
             self.tables.append(rows)
             self.names.append({"O": 0})
 
+    def folded(self, text):
+        return "".join(self.fold.get(c, c) for c in text)
+
     def features(self, text, starts, grow):
-        folded = "".join(self.fold.get(c, c) for c in text)
+        folded = self.folded(text)
         out = []
         for rows, names in zip(self.tables, self.names):
             place = {p: i for i, p in enumerate(starts)}
@@ -89,6 +92,17 @@ class Taggers:
                     feats[i] = names.get(key, 0)
             out.append(feats)
         return out
+
+
+def worth_labelling(args, taggers, gold):
+    """Sentences in which the first tagger sees a name, and some others."""
+    rng, out = random.Random(5), []
+    for text in pathlib.Path(args.label).read_text(encoding="utf-8").splitlines():
+        _, tags = taggers.tables[0].get(taggers.folded(text), ((), ()))
+        named = any(t in ner_data.TYPES for t in tags)
+        if text.strip() and text not in gold and (named or rng.random() < args.plain):
+            out.append(text)
+    return out
 
 
 def batch_of(rows, count):
@@ -175,11 +189,12 @@ def main():
     a.add_argument("--trad", required=True)
     a.add_argument("--pud")
     a.add_argument("--char-map", required=True)
-    a.add_argument("--tags", action="append", default=[])
+    a.add_argument("--tags", action="append", required=True, help="ner_tag.py output; LAC's first")
     a.add_argument("--vocab-from", required=True)
     a.add_argument("--init", help="encoder weights, ner_train.py --save-tags")
     a.add_argument("--dilations", default="1,2,4,1,2")
     a.add_argument("--label", help="sentences to label")
+    a.add_argument("--plain", type=float, default=0.15, help="share kept of sentences without names")
     a.add_argument("--out")
     a.add_argument("--seeds", type=int, default=1)
     a.add_argument("--epochs", type=int, default=12)
@@ -218,7 +233,7 @@ def main():
         pred = [ner_data.to_spans(p, r[1]) for p, r in zip(paths, some)]
         print(ner_data.show(f"teacher {name}", ner_data.score([s for _, s in data], pred)), flush=True)
     if args.label:
-        lines = [t for t in pathlib.Path(args.label).read_text(encoding="utf-8").splitlines() if t.strip()]
+        lines = worth_labelling(args, taggers, {taggers.folded(t) for t, _ in train + pud})
         with open(args.out, "w", encoding="utf-8") as out:
             for at in range(0, len(lines), 4096):
                 some = [row(t, []) for t in lines[at : at + 4096]]

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 import charcnn
 import ner_augment
 import ner_data
+import ner_templates
 
 torch.set_num_threads(1)
 
@@ -41,6 +42,7 @@ def arguments():
     a.add_argument("--replace", type=float, default=0.0, help="share of entities replaced")
     a.add_argument("--names", action="append", default=[], help="gazetteer .tsv: type, name")
     a.add_argument("--noise", type=float, default=0.0, help="share of noisy sentences")
+    a.add_argument("--templates", type=int, default=0, help="filled templates per gold epoch")
     a.add_argument("--unk", type=float, default=0.03, help="share of characters hidden")
     a.add_argument("--dropout", type=float, default=0.25)
     a.add_argument("--lr", type=float, default=1.5e-3)
@@ -150,6 +152,8 @@ class Trainer:
                 losses.append(loss.item())
                 step += 1
             note = check() if check else ""
+            if self.args.save:
+                torch.save(self.ema.state_dict(), self.args.save + ".part")
             took = time.time() - began
             print(f"{label} {epoch} loss {np.mean(losses):.3f} {took:.0f}s {note}", flush=True)
 
@@ -256,6 +260,9 @@ def main():
         for a, b in zip(train, train_trad):
             out.append(row(*augment(*(a if augment.rng.random() < 0.6 else b))))
         out += [row(*augment(t, s)) for t, s in pud]
+        for _ in range(args.templates):
+            template = augment.rng.choice(ner_templates.TEMPLATES)
+            out.append(row(*ner_templates.fill(template, augment.more, augment.rng)))
         return [r for r in out if r[0]]
 
     def crf_loss(hidden, mask, tags):
