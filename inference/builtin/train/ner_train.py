@@ -32,6 +32,7 @@ def arguments():
     a.add_argument("--simp", required=True, help="folder of UNER GSDSIMP")
     a.add_argument("--trad", required=True, help="folder of UNER GSD")
     a.add_argument("--pud", help="UNER PUD .iob2, 1,000 more gold sentences")
+    a.add_argument("--without-pud", action="store_true", help="PUD for the vocabulary only")
     a.add_argument("--char-map", required=True, help="OpenCC's TSCharacters.txt")
     a.add_argument("--tags", help="tagger output (ner_tag.py) for pretraining")
     a.add_argument("--tag-epochs", type=float, default=3)
@@ -214,6 +215,8 @@ def main():
     }
 
     tok = vocabulary(train, train_trad, pud, args.vocab_from, char_map)
+    if args.without_pud:
+        pud = []
     encoder = charcnn.Encoder(
         len(tok.vocab),
         hidden=args.hidden,
