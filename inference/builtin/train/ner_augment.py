@@ -76,7 +76,11 @@ class Augmenter:
                 chars = [MARKS.get(c, c) for c in chars]
             elif how == 2:
                 chars = [c for c in chars]
-                if chars and chars[-1] in "。！？.!?" and not any(e == len(chars) for _, e, _ in spans):
+                if (
+                    chars
+                    and chars[-1] in "。！？.!?"
+                    and not any(e == len(chars) for _, e, _ in spans)
+                ):
                     chars.pop()
             else:
                 chars = [{"“": "「", "”": "」", "·": "・"}.get(c, c) for c in chars]

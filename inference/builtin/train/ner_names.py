@@ -93,7 +93,9 @@ def main():
     # Organisations without a place in their name, for ner_templates.py.
     short = [w for w, n in seen["ORG"].items() if n >= 2 and len(w) <= 4]
     inside = {n for n in names["LOC"] if len(n) >= 2}
-    names["BRAND"] += [w for w in short if not any(w[i:j] in inside for i in range(3) for j in (i + 2, i + 3))]
+    names["BRAND"] += [
+        w for w in short if not any(w[i:j] in inside for i in range(3) for j in (i + 2, i + 3))
+    ]
     for _ in range(len(names["BRAND"])):
         names["BRAND"].append("".join(rng.sample(BRANDS, 2)) + rng.choice(SUFFIXES + [""] * 8))
     with open(a.out, "w", encoding="utf-8") as out:

@@ -50,8 +50,12 @@ class Teacher(nn.Module):
                 x[i] = x[i] * keep
         x = self.drop(torch.cat(x, -1))
         lengths = mask.sum(1).long()
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=ids.shape[1])
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
+        y, _ = nn.utils.rnn.pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=ids.shape[1]
+        )
         return self.head(self.drop(y))
 
 
@@ -85,7 +89,15 @@ class Taggers:
                 at = s + len(w)
                 inside = [place[p] for p in range(s, at) if p in place]
                 for k, i in enumerate(inside):
-                    b = "S" if len(inside) == 1 else "B" if k == 0 else "E" if k == len(inside) - 1 else "I"
+                    b = (
+                        "S"
+                        if len(inside) == 1
+                        else "B"
+                        if k == 0
+                        else "E"
+                        if k == len(inside) - 1
+                        else "I"
+                    )
                     key = f"{b}-{t}"
                     if grow:
                         names.setdefault(key, len(names))
@@ -137,14 +149,23 @@ def decode(models, crf, rows, count):
 def train_one(args, seed, rows, dev, dev_gold, taggers, vocab_size):
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    encoder = charcnn.Encoder(vocab_size, bigram_dim=48, bigram_buckets=32768, dilations=tuple(int(d) for d in args.dilations.split(",")), dropout=0.3)
+    encoder = charcnn.Encoder(
+        vocab_size,
+        bigram_dim=48,
+        bigram_buckets=32768,
+        dilations=tuple(int(d) for d in args.dilations.split(",")),
+        dropout=0.3,
+    )
     if args.init:
         state = torch.load(args.init)
         state = {k[len("encoder.") :]: v for k, v in state.items() if k.startswith("encoder.")}
         encoder.load_state_dict(state)
     model = Teacher(encoder, [len(n) for n in taggers.names])
     fast = [p for n, p in model.named_parameters() if not n.startswith("encoder.")]
-    groups = [{"params": list(encoder.parameters()), "lr": args.lr * (0.3 if args.init else 1)}, {"params": fast, "lr": args.lr}]
+    groups = [
+        {"params": list(encoder.parameters()), "lr": args.lr * (0.3 if args.init else 1)},
+        {"params": fast, "lr": args.lr},
+    ]
     opt = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     base = [g["lr"] for g in opt.param_groups]
     ema, best, step = copy.deepcopy(model).eval(), (-1, None), 0
@@ -178,7 +199,11 @@ def train_one(args, seed, rows, dev, dev_gold, taggers, vocab_size):
         s = ner_data.score(dev_gold, pred)
         if s["all"][2] > best[0]:
             best = (s["all"][2], copy.deepcopy(ema.state_dict()))
-        print(f"seed {seed} epoch {epoch} loss {loss.item():.2f} {time.time() - began:.0f}s dev " + " ".join(f"{k} {v[2]:.3f}" for k, v in s.items()), flush=True)
+        print(
+            f"seed {seed} epoch {epoch} loss {loss.item():.2f} {time.time() - began:.0f}s dev "
+            + " ".join(f"{k} {v[2]:.3f}" for k, v in s.items()),
+            flush=True,
+        )
     ema.load_state_dict(best[1])
     return ema
 
@@ -194,7 +219,9 @@ def main():
     a.add_argument("--init", help="encoder weights, ner_train.py --save-tags")
     a.add_argument("--dilations", default="1,2,4,1,2")
     a.add_argument("--label", help="sentences to label")
-    a.add_argument("--plain", type=float, default=0.15, help="share kept of sentences without names")
+    a.add_argument(
+        "--plain", type=float, default=0.15, help="share kept of sentences without names"
+    )
     a.add_argument("--out")
     a.add_argument("--seeds", type=int, default=1)
     a.add_argument("--epochs", type=int, default=12)
@@ -212,7 +239,11 @@ def main():
 
     def row(text, spans, grow=False):
         ids, starts = tok.encode(text)
-        return (ids, ner_data.to_tags(spans, starts), taggers.features(text, starts, grow)), starts, text
+        return (
+            (ids, ner_data.to_tags(spans, starts), taggers.features(text, starts, grow)),
+            starts,
+            text,
+        )
 
     rows = [row(t, s, True)[0] for t, s in train + pud]
     rows = [r for r in rows if r[0]]
@@ -231,7 +262,9 @@ def main():
         some = [row(t, s) for t, s in data]
         paths = decode(models, crf, [r[0] for r in some], len(taggers.names))
         pred = [ner_data.to_spans(p, r[1]) for p, r in zip(paths, some)]
-        print(ner_data.show(f"teacher {name}", ner_data.score([s for _, s in data], pred)), flush=True)
+        print(
+            ner_data.show(f"teacher {name}", ner_data.score([s for _, s in data], pred)), flush=True
+        )
     if args.label:
         lines = worth_labelling(args, taggers, {taggers.folded(t) for t, _ in train + pud})
         with open(args.out, "w", encoding="utf-8") as out:

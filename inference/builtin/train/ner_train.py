@@ -57,7 +57,9 @@ def arguments():
     a.add_argument("--dilations", default="1,2,4,1,2")
     a.add_argument("--vocab-from", help="more text for the vocabulary")
     a.add_argument("--seed", type=int, default=1)
-    a.add_argument("--init", action="append", default=[], help="weights to start from; several are averaged")
+    a.add_argument(
+        "--init", action="append", default=[], help="weights to start from; several are averaged"
+    )
     a.add_argument("--save", help="where to keep float weights")
     a.add_argument("--save-tags", help="where to keep them after pretraining")
     a.add_argument("--out", help="model directory to write")
@@ -179,7 +181,15 @@ def tag_rows(path, tok):
         for s, e, t in spans:
             inside = [place[p] for p in range(s, e) if p in place]
             for k, i in enumerate(inside):
-                b = "S" if len(inside) == 1 else "B" if k == 0 else "E" if k == len(inside) - 1 else "I"
+                b = (
+                    "S"
+                    if len(inside) == 1
+                    else "B"
+                    if k == 0
+                    else "E"
+                    if k == len(inside) - 1
+                    else "I"
+                )
                 tags[i] = names.setdefault(f"{b}-{t}", len(names))
         if ids:
             rows.append((ids[:160], tags[:160]))
