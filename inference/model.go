@@ -66,7 +66,7 @@ func load(dir *modeldir.Dir, digest string, o Options) (*core, error) {
 		},
 		multi: dir.Config.MultiLabel,
 	}
-	if c.text, err = newText(tok, dir.Config.MaxTokens); err != nil {
+	if c.text, err = newText(tok, dir.Config.Task, dir.Config.MaxTokens); err != nil {
 		return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
 	}
 	if dir.Config.Task == modeldir.TokenClassification {

@@ -21,13 +21,18 @@ type text struct {
 }
 
 // maxWindow bounds the windows of models that take any length, so that a long
-// text becomes several units of work instead of one that blocks a worker.
-const maxWindow = 510
+// text becomes several units of work instead of one that blocks a worker. A
+// class is of the whole text, and networks were trained on whole ones, so
+// classifiers read more at a time: nearly every review fits.
+var maxWindow = map[modeldir.Task]int{
+	modeldir.TokenClassification:    510,
+	modeldir.SequenceClassification: 4096,
+}
 
 // newText prepares a tokenizer for a network that takes maxTokens, special ones
 // included, or any number when that is 0.
-func newText(tok tokenizer.Tokenizer, maxTokens int) (*text, error) {
-	t := &text{tok: tok, window: maxWindow}
+func newText(tok tokenizer.Tokenizer, task modeldir.Task, maxTokens int) (*text, error) {
+	t := &text{tok: tok, window: maxWindow[task]}
 	t.cls, t.sep, t.special = tok.Special()
 	if maxTokens > 0 {
 		if t.special {
