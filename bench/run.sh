@@ -58,33 +58,37 @@ load() {
 	tail -n 1 "$work/servers.log" >&2
 }
 
-# rate NAME: the requests per second last measured under that name.
-rate() {
+# fastest PREFIX CONCURRENCY: the name of the fastest setting tried.
+fastest() {
 	"$python" -c 'import json, sys
-rows = [json.loads(line) for line in open(sys.argv[1])]
-print(next(r["per_second"] for r in reversed(rows) if r["name"] == sys.argv[2]))' "$results" "$1"
+rows = [r for r in map(json.loads, open(sys.argv[1])) if r["name"].startswith(sys.argv[2]) and r["concurrency"] == int(sys.argv[3])]
+print(max(rows, key=lambda r: r["per_second"])["name"])' "$work/tuning.jsonl" "$1" "$2"
 }
 
-# flask PRECISION: finds the fastest setting at concurrency 8, then measures it.
-# More threads in torch, or more requests at a time in gunicorn's one worker;
-# OpenMP's threads spinning while they wait or sleeping.
+# flask PRECISION: finds the fastest settings for one request at a time and for
+# eight, then measures each where it wins: the baseline is the best of its kind
+# at every concurrency.
 flask() {
-	local precision=$1 best='' best_rate=0 setting name threads wait concurrent r command
+	local precision=$1 setting name threads wait concurrent command level best
 	local all=$results
 	results=$work/tuning.jsonl
 	for setting in "1 passive 1" "$cores active 1" "$cores passive 1" "1 passive $cores" "1 passive 8"; do
 		read -r threads wait concurrent <<<"$setting"
-		name="Flask + PyTorch $precision, torch threads $threads, OpenMP $wait, gunicorn threads $concurrent"
 		flask_command
-		load "$name" -c 8 -duration "$tuning" -warmup 1s -- "${command[@]}"
-		r=$(rate "$name")
-		if "$python" -c "raise SystemExit(not $r > $best_rate)"; then best=$setting best_rate=$r; fi
+		load "$(flask_name)" -c 1,8 -duration "$tuning" -warmup 1s -- "${command[@]}"
 	done
 	results=$all
-	read -r threads wait concurrent <<<"$best"
-	echo "Flask $precision is fastest with: torch threads $threads, OpenMP $wait, gunicorn threads $concurrent" | tee -a "$work/notes" >&2
-	flask_command
-	load "Flask + PyTorch $precision, tuned" -c "$levels" -duration "$duration" -- "${command[@]}"
+	for level in ${levels//,/ }; do
+		best=$(fastest "Flask + PyTorch $precision," $((level < 8 ? 1 : 8)))
+		read -r threads wait concurrent < <(sed -E 's/.*torch threads ([0-9]+), OpenMP (\w+), gunicorn threads ([0-9]+).*/\1 \2 \3/' <<<"$best")
+		echo "$best: the fastest for c=$level" | tee -a "$work/notes" >&2
+		flask_command
+		load "Flask + PyTorch $precision, tuned" -c "$level" -duration "$duration" -- "${command[@]}"
+	done
+}
+
+flask_name() {
+	echo "Flask + PyTorch $precision, torch threads $threads, OpenMP $wait, gunicorn threads $concurrent"
 }
 
 flask_command() {
@@ -133,9 +137,10 @@ caddy "Caddy + onnxruntime fp32, $cores workers × 1 thread" "engine onnxruntime
 precision fp32"
 direct fp32 "$cores" 1 1
 direct fp32 "$cores" 1 4
+direct fp32 "$cores" 1 16
 caddy "Caddy + onnxruntime INT8, $cores workers × 1 thread" "engine onnxruntime
 precision int8"
-for batch in 1 4 8 16; do direct int8 "$cores" 1 $batch; done
+for batch in 1 3 4 8 16; do direct int8 "$cores" 1 $batch; done
 direct int8 1 "$cores" 8
 caddy "Caddy + onnxruntime INT8, 1 worker × $cores threads" "engine onnxruntime
 precision int8
@@ -157,7 +162,7 @@ precision fp32"
 	echo
 	"$work/load" -table "$results" -base "Flask + PyTorch fp32, tuned"
 	echo
-	echo "How Flask was tuned (concurrency 8, $tuning each):"
+	echo "How Flask was tuned ($tuning each):"
 	echo
 	"$work/load" -table "$work/tuning.jsonl"
 } | tee "$report"
