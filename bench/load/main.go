@@ -16,8 +16,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -55,6 +57,13 @@ func run() error {
 		return err
 	}
 	defer server.stop()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		server.stop() // it has a process group of its own, which the terminal doesn't reach
+		os.Exit(1)
+	}()
 	if err := waitReady(*url, server); err != nil {
 		return err
 	}
