@@ -32,6 +32,9 @@ type notifier struct {
 
 // changed hears of a change and must not wait.
 func (p *Policy) changed(c balance.Change) {
+	if c.Old == c.New {
+		return
+	}
 	p.logger.Info("node changed state",
 		zap.String("node", c.Node.Addr()),
 		zap.Stringer("old", c.Old),
