@@ -26,7 +26,11 @@ const drainedBit = 1 << 63
 // Drain takes the node out of service: requests under way go on, and no new
 // one begins, whatever the reason to pick it might be. It returns the state
 // that leads to, Draining or Drained, and whether the order is a new one.
-func (n *Node) Drain(now time.Duration) (s State, changed bool) {
+//
+// If it is and announce is not nil, announce is called with that state before
+// any request can end the drain, so that the two are told in order. The node
+// is locked meanwhile: announce must not wait, nor ask the node or a Balancer.
+func (n *Node) Drain(now time.Duration, announce func(State)) (s State, changed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.drained() {
@@ -34,7 +38,11 @@ func (n *Node) Drain(now time.Duration) (s State, changed bool) {
 		n.orders.word.Or(drainedBit)
 		changed = true
 	}
-	return n.drainState(), changed
+	s = n.drainState()
+	if changed && announce != nil {
+		announce(s)
+	}
+	return s, changed
 }
 
 // Resume ends a drain. The node comes back by a slow start: the process behind

@@ -20,13 +20,13 @@ func TestDrainedNodeGetsNothingNew(t *testing.T) {
 		{"all others were tried twice", func(all []Candidate) { all[1].Tries = 2 }, 1},
 		{"all others are full", func(all []Candidate) { all[1].Full = true }, -1},
 		{"it is the only one of the first tier", func(all []Candidate) { all[1].Tier = 2 }, 1},
-		{"the other is drained, too", func(all []Candidate) { all[1].Node.Drain(sec) }, -1},
+		{"the other is drained, too", func(all []Candidate) { all[1].Node.Drain(sec, nil) }, -1},
 		{"it is due to be probed", func(all []Candidate) { eject(b, sec, all[0].Node) }, 1},
 		{"it is due to be probed, and the other down", func(all []Candidate) { eject(b, sec, all[0].Node); all[1].Down = true }, 1},
 	} {
 		all := alike(2)
 		tt.set(all)
-		all[0].Node.Drain(sec)
+		all[0].Node.Drain(sec, nil)
 		for range 200 {
 			if i, reason := pick(b, 20*sec, all); i != tt.want {
 				t.Errorf("%s: picked %d for %v, want %d", tt.name, i, reason, tt.want)
@@ -51,10 +51,10 @@ func TestDrainEndsWithTheLastRequest(t *testing.T) {
 	var one, two Attempt
 	b.Pick(sec, all, &one)
 	b.Pick(sec, all, &two)
-	if s, changed := n.Drain(2 * sec); s != Draining || !changed {
+	if s, changed := n.Drain(2*sec, nil); s != Draining || !changed {
 		t.Errorf("%v, %v", s, changed)
 	}
-	if s, changed := n.Drain(3 * sec); s != Draining || changed {
+	if s, changed := n.Drain(3*sec, nil); s != Draining || changed {
 		t.Errorf("drained twice: %v, %v", s, changed)
 	}
 	if since, ok := n.Drained(); since != 2*sec || !ok {
@@ -87,7 +87,7 @@ func TestResumedNodeComesBackSlowly(t *testing.T) {
 	if n.Resume(sec) {
 		t.Error("resumed a node that was not drained")
 	}
-	n.Drain(sec)
+	n.Drain(sec, nil)
 	if !n.Resume(2 * sec) {
 		t.Error("did not resume")
 	}
@@ -127,7 +127,7 @@ func TestOrderedWeightReplacesTheConfigured(t *testing.T) {
 func TestDrainedNodesSpill(t *testing.T) {
 	b, all := New(Options{}), alike(3)
 	all[2].Tier = 2
-	all[0].Node.Drain(sec)
+	all[0].Node.Drain(sec, nil)
 	spilled := 0
 	for range 10000 {
 		if i, _ := pick(b, sec, all); i == 2 {
@@ -142,7 +142,7 @@ func TestDrainedNodesSpill(t *testing.T) {
 func TestOrdersOutliveTheLastUser(t *testing.T) {
 	var p Pool
 	n, _ := p.Acquire(sec, "a")
-	n.Drain(sec)
+	n.Drain(sec, nil)
 	p.Release(2*sec, n, 0)
 	if !p.With(1e6*sec, "a", func(m *Node) {
 		if m != n {
@@ -194,7 +194,7 @@ func TestDrainIsEffectiveBeforeItReturns(t *testing.T) {
 		})
 	}
 	for range 2000 {
-		n.Drain(sec)
+		n.Drain(sec, nil)
 		orders.Add(1)
 		had := n.InFlight()
 		for range 3 {
@@ -222,7 +222,7 @@ func TestDrainUnderLoadCostsNothing(t *testing.T) {
 		p := newGPUWith(s, g, Options{})
 		node = p.candidates[0].Node
 		return &ordered{gpu: p, orders: map[time.Duration]func(time.Duration){
-			time.Minute:     func(now time.Duration) { node.Drain(now) },
+			time.Minute:     func(now time.Duration) { node.Drain(now, nil) },
 			2 * time.Minute: func(now time.Duration) { node.Resume(now) },
 		}}
 	})
@@ -320,7 +320,7 @@ func FuzzOrders(f *testing.F) {
 					}
 				}
 			case 3:
-				s, changed := n.Drain(now)
+				s, changed := n.Drain(now, nil)
 				if changed == drained[i] || s != n.State(now, DefaultSlowStart) {
 					t.Fatalf("%v, %v", s, changed)
 				}

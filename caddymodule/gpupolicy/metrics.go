@@ -127,9 +127,10 @@ func (p *Policy) views(now time.Duration, members []*member) []view {
 			WarmSince: time.Duration(m.warmSince.Load()),
 		}
 	}
+	explained := p.balancer.Explain(now, candidates)
 	all := make([]view, len(members))
-	for i, e := range p.balancer.Explain(now, candidates) {
-		all[i] = view{e, p, members[i]}
+	for i, m := range members {
+		all[i] = view{explained[i], p, m}
 	}
 	return all
 }

@@ -44,16 +44,38 @@ var ordering sync.Mutex
 // even ones that drop the node for a while, and ends with Resume or with the
 // process.
 func Drain(addr string) (Status, error) {
-	return command(addr, "drained by order", func(now time.Duration, n *balance.Node) bool {
-		_, changed := n.Drain(now)
-		return changed
+	return command(addr, func(now time.Duration, n *balance.Node, before located) (tell func()) {
+		c := balance.Change{Node: n, Old: before.state, Reason: "drained by order", At: now}
+		_, changed := n.Drain(now, func(s balance.State) {
+			c.New = s
+			n.Note(c)
+			if before.policy != nil {
+				before.policy.notifier.notify(c)
+			}
+		})
+		if !changed {
+			return nil
+		}
+		return func() { before.log(c) }
 	})
 }
 
 // Resume ends a drain. The node's share then grows as after a recovery.
 func Resume(addr string) (Status, error) {
-	return command(addr, "resumed by order", func(now time.Duration, n *balance.Node) bool {
-		return n.Resume(now)
+	return command(addr, func(now time.Duration, n *balance.Node, before located) (tell func()) {
+		if !n.Resume(now) {
+			return nil
+		}
+		return func() {
+			c := balance.Change{Node: n, Old: before.state, New: n.State(now, balance.DefaultSlowStart), Reason: "resumed by order", At: now}
+			if before.policy == nil {
+				n.Note(c)
+				before.log(c)
+				return
+			}
+			c.New = before.policy.state(now, before.member)
+			before.policy.note(c)
+		}
 	})
 }
 
@@ -65,20 +87,18 @@ func SetWeight(addr string, weight float64) (Status, error) {
 			return Status{}, fmt.Errorf("weight: %w", err)
 		}
 	}
-	return command(addr, "", func(_ time.Duration, n *balance.Node) bool {
-		old, _ := n.OrderedWeight()
+	return command(addr, func(_ time.Duration, n *balance.Node, _ located) (tell func()) {
 		n.OrderWeight(weight)
-		if old != weight {
+		return func() {
 			caddy.Log().Named("gpu").Info("node's weight was ordered",
 				zap.String("node", n.Addr()), zap.Float64("weight", weight), zap.Bool("configured", weight == 0))
 		}
-		return false
 	})
 }
 
-// command gives an order. What changes a node's state is told as every other
-// change, by the newest policy that uses the node.
-func command(addr, reason string, give func(now time.Duration, n *balance.Node) (changed bool)) (Status, error) {
+// command gives an order while the node can't be forgotten, and tells of it
+// afterwards.
+func command(addr string, give func(now time.Duration, n *balance.Node, before located) (tell func())) (Status, error) {
 	ordering.Lock()
 	defer ordering.Unlock()
 	now := clock()
@@ -87,26 +107,26 @@ func command(addr, reason string, give func(now time.Duration, n *balance.Node) 
 		return before.Status, err
 	}
 	var node *balance.Node
-	changed := false
-	if !nodes.With(now, before.Address, func(n *balance.Node) {
-		node, changed = n, give(now, n)
-	}) {
+	var tell func()
+	if !nodes.With(now, before.Address, func(n *balance.Node) { node, tell = n, give(now, n, before) }) {
 		return Status{}, &UnknownNodeError{Addr: addr, Known: known(now)} // gone this instant
 	}
-	if changed {
-		after := node.State(now, balance.DefaultSlowStart)
-		c := balance.Change{Node: node, Old: before.state, New: after, Reason: reason, At: now}
-		if p := before.policy; p != nil {
-			c.New = p.state(now, before.member)
-			p.note(c)
-		} else {
-			node.Note(c)
-			caddy.Log().Named("gpu").Info("node that no handler uses changed state", zap.String("node", node.Addr()),
-				zap.Stringer("new", c.New), zap.String("reason", reason))
-		}
+	if tell != nil {
+		tell()
 	}
-	after, err := statusOf(now, before.Address)
-	return after.Status, err
+	if after, err := statusOf(now, before.Address); err == nil {
+		return after.Status, nil
+	}
+	return unused(now, []*balance.Node{node})[0].Status, nil // only its order had kept it
+}
+
+// log tells of a change in the name of the policy that uses the node, if any.
+func (l located) log(c balance.Change) {
+	p := l.policy
+	if p == nil {
+		p = &Policy{logger: caddy.Log().Named("gpu")}
+	}
+	p.log(c)
 }
 
 // known returns the addresses of all nodes, sorted.

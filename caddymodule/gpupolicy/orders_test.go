@@ -202,7 +202,7 @@ func TestDrainHoldsBeyondTheMemoryForDynamicUpstreams(t *testing.T) {
 	const dial = "10.9.9.9:2"
 	now := clock()
 	n, _ := nodes.Acquire(now, dial)
-	n.Drain(now)
+	n.Drain(now, nil)
 	nodes.Release(now, n, 0)
 	defer n.Resume(now)
 	var ms members

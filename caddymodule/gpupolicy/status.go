@@ -105,19 +105,30 @@ func statuses(now time.Duration) []located {
 		all = append(all, newStatus(v))
 	}
 	// Nodes that linger, or are remembered for their orders.
-	var rest []*member
+	var rest []*balance.Node
 	nodes.All(now, func(n *balance.Node, _ bool) bool {
 		if !told[n] {
-			rest = append(rest, &member{dial: n.Addr(), node: n, weight: 1, tier: 1})
+			rest = append(rest, n)
 		}
 		return true
 	})
-	unused := &Policy{balancer: balance.New(balance.Options{})}
-	for _, v := range unused.views(now, rest) {
-		v.policy = nil
-		all = append(all, newStatus(v))
-	}
+	all = append(all, unused(now, rest)...)
 	slices.SortFunc(all, func(a, b located) int { return cmp.Compare(a.Address, b.Address) })
+	return all
+}
+
+// unused are nodes that no policy uses.
+func unused(now time.Duration, nodes []*balance.Node) []located {
+	members := make([]*member, len(nodes))
+	for i, n := range nodes {
+		members[i] = &member{dial: n.Addr(), node: n, weight: 1, tier: 1}
+	}
+	p := &Policy{balancer: balance.New(balance.Options{})}
+	all := make([]located, len(nodes))
+	for i, v := range p.views(now, members) {
+		v.policy = nil
+		all[i] = newStatus(v)
+	}
 	return all
 }
 
