@@ -51,13 +51,17 @@ const (
 // Node returns the node that was picked.
 func (a *Attempt) Node() *Node { return a.node }
 
-// begin reserves the node. Called by Pick.
-func (a *Attempt) begin(b *Balancer, n *Node, now time.Duration, probe bool, jitter float64) {
+// begin reserves the node, unless it is drained. Called by Pick.
+func (a *Attempt) begin(b *Balancer, n *Node, now time.Duration, probe bool, jitter float64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.drained() {
+		return false
+	}
 	*a = Attempt{node: n, balancer: b, phase: waiting, probe: probe, began: now, waiting: now, jitter: jitter}
 	n.inFlight.Add(1)
-	n.mu.Lock()
 	n.insert(a)
-	n.mu.Unlock()
+	return true
 }
 
 // Pause says that the attempt now waits for the client (for the next part of
@@ -116,7 +120,7 @@ func (a *Attempt) Answer(now time.Duration, v Verdict, retryAfter time.Duration)
 		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
 	}
 	n.mu.Unlock()
-	a.balancer.report(n, changed)
+	a.balancer.report(now, n, changed)
 }
 
 // Break says that the node broke off its answer after the first byte. It
@@ -130,7 +134,7 @@ func (a *Attempt) Break(now time.Duration) {
 		changed = a.fail(now)
 	}
 	n.mu.Unlock()
-	a.balancer.report(n, changed)
+	a.balancer.report(now, n, changed)
 }
 
 // End gives the reservation back. An attempt that ends unanswered was called
@@ -139,7 +143,13 @@ func (a *Attempt) Break(now time.Duration) {
 func (a *Attempt) End(now time.Duration) {
 	n := a.node
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	changed := a.end(now)
+	n.mu.Unlock()
+	a.balancer.report(now, n, changed)
+}
+
+func (a *Attempt) end(now time.Duration) change {
+	n := a.node
 	a.resume(now)
 	switch a.phase {
 	case waiting:
@@ -149,14 +159,17 @@ func (a *Attempt) End(now time.Duration) {
 		}
 	case answered:
 	default:
-		return
+		return change{}
 	}
 	a.phase = ended
 	if a.good {
 		n.breaker.count(now, true)
 	}
 	a.giveUpProbe()
-	n.inFlight.Add(-1)
+	if n.inFlight.Add(-1) == 0 && n.drained() {
+		return change{Draining, Drained, "its last request ended"}
+	}
+	return change{}
 }
 
 // giveUpProbe lets the next probe come. Called with the lock held.
@@ -194,5 +207,5 @@ func (a *Attempt) fail(now time.Duration) change {
 		a.giveUpProbe()
 	}
 	n.ejections.Add(1)
-	return change{old, Ejected, reason}
+	return change{old, n.State(now, a.balancer.slowStart), reason}
 }

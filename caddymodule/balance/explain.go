@@ -22,11 +22,12 @@ func (b *Balancer) Explain(now time.Duration, candidates []Candidate) []Explanat
 		f := Factors{
 			Latency: c.Node.latency.expected(now, median),
 			Load:    c.load(),
-			Weight:  c.Weight,
+			Weight:  c.weight(),
 			Warmth:  c.warmth(now, b.slowStart),
 		}
 		state := c.Node.State(now, b.slowStart)
 		switch {
+		case state == Draining, state == Drained:
 		case c.Down:
 			state = Down
 		case state == Up && f.Warmth < 1:

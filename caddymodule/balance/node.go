@@ -15,10 +15,13 @@ type Node struct {
 	latency   latency
 	warmSince atomic.Int64 // when it joined or recovered, 0 once warm
 	breaker   breaker
+	orders    orders
 
 	addr      string
+	met       time.Duration
 	picks     [reasons]atomic.Uint64
 	ejections atomic.Uint64
+	changed   atomic.Pointer[Change] // the last one
 
 	mu sync.Mutex // guards writes to latency and breaker, and what follows
 	// Attempts without an answer, by the time since when they wait.
@@ -31,6 +34,9 @@ func NewNode(addr string) *Node { return &Node{addr: addr} }
 
 // Addr returns the address the node was made with.
 func (n *Node) Addr() string { return n.addr }
+
+// Met returns when a pool made the node, 0 if none did.
+func (n *Node) Met() time.Duration { return n.met }
 
 // InFlight returns the number of requests reserved for the node or under way.
 func (n *Node) InFlight() int { return int(n.inFlight.Load()) }
@@ -48,12 +54,29 @@ func (n *Node) Picks(r Reason) uint64 { return n.picks[r].Load() }
 // Ejections returns how often the node was ejected.
 func (n *Node) Ejections() uint64 { return n.ejections.Load() }
 
+// LastChange returns the newest change of state that was reported of the node;
+// ok is false if none was.
+func (n *Node) LastChange() (c Change, ok bool) {
+	if last := n.changed.Load(); last != nil {
+		return *last, true
+	}
+	return Change{}, false
+}
+
+// Note remembers a change of state as the node's last. Balancers note what
+// they report; callers do for changes that only they know of.
+func (n *Node) Note(c Change) { n.changed.Store(&c) }
+
 // Join starts the node's slow start, for a node that enters a pool that is
 // already serving.
 func (n *Node) Join(now time.Duration) { n.warmSince.Store(int64(now)) }
 
-// State tells how the node stands at a time, under the given slow start.
+// State tells how the node stands at a time, under the given slow start. An
+// order to drain outweighs all else.
 func (n *Node) State(now, slowStart time.Duration) State {
+	if n.drained() {
+		return n.drainState()
+	}
 	switch n.breaker.circuit(now) {
 	case open:
 		return Ejected

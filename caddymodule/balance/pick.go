@@ -57,7 +57,7 @@ type Balancer struct {
 // scored is what a pick works out of a candidate.
 type scored struct {
 	score  float64
-	warmth float64 // 0 when it is down or ejected
+	warmth float64 // 0 when it is down, ejected or drained
 	tier   int
 	rank   rank
 }
@@ -81,27 +81,24 @@ func New(o Options) *Balancer {
 }
 
 // Pick chooses the node for a request, reserves it in a, and returns its
-// index and why. It returns -1 when every candidate is full, or every healthy
-// one: being busy is no reason to try nodes that are known to fail.
+// index and why. It returns -1 when every candidate is full or drained, or
+// every healthy one is full: being busy is no reason to try nodes that are
+// known to fail.
 //
 // It looks at all candidates: sampling two (power of two choices) made p99 a
 // hundred times worse on small pools of unequal nodes, where both may be slow.
 func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason) {
 	b.mu.Lock()
 	chosen, reason := b.choose(now, candidates)
-	for reason == Probe && !candidates[chosen].Node.breaker.probing.CompareAndSwap(false, true) {
-		// The probe of another pool came first.
+	for chosen >= 0 && !b.reserve(now, candidates[chosen].Node, a, reason == Probe) {
 		chosen, reason = b.choose(now, candidates)
-	}
-	if chosen >= 0 {
-		a.begin(b, candidates[chosen].Node, now, reason == Probe, b.rng.Float64())
 	}
 	warmed := b.warmed
 	b.warmed = nil
 	b.mu.Unlock()
 
 	if warmed != nil {
-		b.report(warmed, change{SlowStart, Up, "its slow start is over"})
+		b.report(now, warmed, change{SlowStart, Up, "its slow start is over"})
 	}
 	if chosen < 0 {
 		return -1, reason
@@ -109,9 +106,24 @@ func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (
 	n := candidates[chosen].Node
 	n.picks[reason].Add(1)
 	if reason == Probe {
-		b.report(n, change{Ejected, Probing, "its ejection is over"})
+		b.report(now, n, change{Ejected, Probing, "its ejection is over"})
 	}
 	return chosen, reason
+}
+
+// reserve fails when, since the node was chosen, the probe of another pool
+// came first or an operator drained the node.
+func (b *Balancer) reserve(now time.Duration, n *Node, a *Attempt, probe bool) bool {
+	if probe && !n.breaker.probing.CompareAndSwap(false, true) {
+		return false
+	}
+	if a.begin(b, n, now, probe, b.rng.Float64()) {
+		return true
+	}
+	if probe {
+		n.breaker.probing.Store(false)
+	}
+	return false
 }
 
 func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reason) {
@@ -163,6 +175,12 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 		state := c.Node.breaker.circuit(now)
 		s.rank, s.tier, s.warmth = c.rank(state), c.Tier, 0
 		f := Factors{Latency: c.Node.latency.expected(now, median), Load: c.load(), Weight: c.Weight, Warmth: 1}
+		if c.Node.ordered() {
+			f.Weight = c.weight()
+			if c.Node.drained() {
+				s.rank, state = excluded, open
+			}
+		}
 		if !c.Down && state == closed {
 			s.warmth = b.warmthOf(now, c)
 			f.Warmth = s.warmth
@@ -199,7 +217,8 @@ func (b *Balancer) tier(candidates []Candidate) int {
 	var sum tiers
 	for i := range candidates {
 		c := &candidates[i]
-		sum.add(c.Tier, c.Weight, c.Weight*b.scratch[i].warmth)
+		w := c.weight()
+		sum.add(c.Tier, w, w*b.scratch[i].warmth)
 	}
 	return sum.choose(b.spill, b.rng.Float64())
 }
@@ -244,7 +263,7 @@ func (b *Balancer) medianLatency(now time.Duration, candidates []Candidate) floa
 	}
 	b.known = b.known[:0]
 	for i := range candidates {
-		if known := candidates[i].Node.latency.known(); known != 0 && !candidates[i].Down && candidates[i].Node.breaker.circuit(now) == closed {
+		if known := candidates[i].Node.latency.known(); known != 0 && !candidates[i].Down && !candidates[i].Node.drained() && candidates[i].Node.breaker.circuit(now) == closed {
 			b.known = append(b.known, known)
 		}
 	}

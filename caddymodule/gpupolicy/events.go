@@ -32,12 +32,18 @@ type notifier struct {
 
 // changed hears of a change and must not wait.
 func (p *Policy) changed(c balance.Change) {
+	if c.Old != c.New {
+		p.log(c)
+		p.notifier.notify(c)
+	}
+}
+
+func (p *Policy) log(c balance.Change) {
 	p.logger.Info("node changed state",
 		zap.String("node", c.Node.Addr()),
 		zap.Stringer("old", c.Old),
 		zap.Stringer("new", c.New),
 		zap.String("reason", c.Reason))
-	p.notifier.notify(c)
 }
 
 func (n *notifier) notify(c balance.Change) {

@@ -93,7 +93,9 @@ func (ms *members) discover(now time.Duration, dial string) *member {
 	}
 	ms.sweep(now)
 	if len(ms.dynamic) >= maxDynamic {
-		return ms.member(dial, balance.NewNode(dial)) // served, not remembered
+		m := ms.member(dial, balance.NewNode(dial)) // served, not remembered
+		nodes.With(now, dial, func(n *balance.Node) { m.node = n })
+		return m
 	}
 	n, created := nodes.Acquire(now, dial)
 	if ms.released { // the last requests of a configuration that was replaced

@@ -69,32 +69,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. A node of several handlers is told
 // of as the newest of them sees it.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	c.mu.Lock()
-	live := append([]*Policy(nil), c.live...)
-	c.mu.Unlock()
-	told := make(map[string]bool)
-	for _, l := range slices.Backward(live) {
-		l.collect(clock(), ch, told)
-	}
-}
-
-func (p *Policy) collect(now time.Duration, ch chan<- prometheus.Metric, told map[string]bool) {
-	var candidates []balance.Candidate
-	for _, m := range p.members.all() {
-		if told[m.dial] {
-			continue
-		}
-		told[m.dial] = true
-		candidates = append(candidates, balance.Candidate{
-			Node:      m.node,
-			Weight:    m.weight,
-			Tier:      m.tier,
-			Down:      m.down.Load(),
-			WarmSince: time.Duration(m.warmSince.Load()),
-		})
-	}
-	for i, e := range p.balancer.Explain(now, candidates) {
-		n := candidates[i].Node
+	for _, v := range c.views(clock()) {
+		e, n := v.Explanation, v.member.node
 		// The registry refuses labels that are no UTF-8, with a panic.
 		e.Addr = strings.ToValidUTF8(e.Addr, "?")
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -111,6 +87,57 @@ func (p *Policy) collect(now time.Duration, ch chan<- prometheus.Metric, told ma
 		}
 		ch <- prometheus.MustNewConstMetric(descEjections, prometheus.CounterValue, float64(n.Ejections()), e.Addr)
 	}
+}
+
+// view is a node as a policy sees it.
+type view struct {
+	balance.Explanation
+	policy *Policy
+	member *member
+}
+
+// views returns every node that a policy uses, as the newest of them sees it.
+func (c *collector) views(now time.Duration) []view {
+	c.mu.Lock()
+	live := append([]*Policy(nil), c.live...)
+	c.mu.Unlock()
+	var all []view
+	told := make(map[string]bool)
+	for _, p := range slices.Backward(live) {
+		var fresh []*member
+		for _, m := range p.members.all() {
+			if !told[m.dial] {
+				told[m.dial] = true
+				fresh = append(fresh, m)
+			}
+		}
+		all = append(all, p.views(now, fresh)...)
+	}
+	return all
+}
+
+func (p *Policy) views(now time.Duration, members []*member) []view {
+	candidates := make([]balance.Candidate, len(members))
+	for i, m := range members {
+		candidates[i] = balance.Candidate{
+			Node:      m.node,
+			Weight:    m.weight,
+			Tier:      m.tier,
+			Down:      m.down.Load(),
+			WarmSince: time.Duration(m.warmSince.Load()),
+		}
+	}
+	explained := p.balancer.Explain(now, candidates)
+	all := make([]view, len(members))
+	for i, m := range members {
+		all[i] = view{explained[i], p, m}
+	}
+	return all
+}
+
+// state is how the node stands in the policy's eyes.
+func (p *Policy) state(now time.Duration, m *member) balance.State {
+	return p.views(now, []*member{m})[0].State
 }
 
 func oneIf(b bool) float64 {

@@ -63,7 +63,7 @@ func TestOddAddressesDoNotBreakTheScrape(t *testing.T) {
 	p.members.init(rules{}, nil, clock())
 	p.members.dynamic["\xff"] = p.members.member("\xff", balance.NewNode("\xff"))
 	ch := make(chan prometheus.Metric, 100)
-	p.collect(clock(), ch, map[string]bool{})
+	(&collector{live: []*Policy{p}}).Collect(ch)
 	if len(ch) == 0 {
 		t.Error("no metrics")
 	}

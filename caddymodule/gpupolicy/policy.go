@@ -38,8 +38,9 @@ func clock() time.Duration { return time.Since(epoch) }
 // the lowest expected time to first byte, times the requests the node has in
 // flight, over its weight. Nodes that keep failing are ejected and come back
 // by themselves; nodes of a less preferred tier take what the others can't
-// carry; when every node is lost, one is tried anyway. It works alone: it
-// needs no other directive, and observes each attempt itself.
+// carry; when every node is lost, one is tried anyway, unless an operator
+// drained it. It works alone: it needs no other directive, and observes each
+// attempt itself.
 //
 // What counts against a node: connection errors, timeouts, answers broken off
 // midway, and the statuses 500 to 599 except 501 and 505, which a request can
@@ -127,6 +128,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		}
 	}
 	p.members.init(rules, static, clock())
+	p.warnOfDrained()
 
 	if handler == nil {
 		p.logger.Warn("no reverse_proxy handler found around the policy, so it can't observe what becomes of requests: nodes are chosen by requests in flight alone")
@@ -174,8 +176,8 @@ func (p *Policy) slowStart() time.Duration {
 	return time.Duration(p.SlowStart)
 }
 
-// Select picks an upstream, or nil when every one has as many requests as its
-// max_requests allows.
+// Select picks an upstream, or nil when every one is drained or has as many
+// requests as its max_requests allows.
 func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
 	if len(pool) == 0 {
 		return nil
@@ -195,7 +197,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.
 		}
 		warmSince := time.Duration(m.warmSince.Load())
 		if warmSince != 0 && now-warmSince >= p.slowStart() {
-			p.warmed(m, warmSince)
+			p.warmed(now, m, warmSince)
 		}
 		*candidates = append(*candidates, balance.Candidate{
 			Node:      m.node,
@@ -228,20 +230,34 @@ func (p *Policy) health(now time.Duration, m *member, down bool) {
 	if !m.down.CompareAndSwap(!down, down) {
 		return
 	}
-	c := balance.Change{Node: m.node, Old: balance.Down, New: balance.Down, Reason: "health check"}
+	if !down {
+		m.warmSince.Store(int64(now))
+	}
+	if _, drained := m.node.Drained(); drained {
+		return // and stays so
+	}
+	c := balance.Change{Node: m.node, Old: balance.Down, New: balance.Down, Reason: "health check", At: now}
 	if down {
 		c.Old = m.node.State(now, p.slowStart())
 	} else {
-		m.warmSince.Store(int64(now))
-		c.New = balance.SlowStart
+		c.New = p.state(now, m)
 	}
+	p.note(c)
+}
+
+// note is for changes that only the policy knows of.
+func (p *Policy) note(c balance.Change) {
+	c.Node.Note(c)
 	p.changed(c)
 }
 
 // warmed notes that the slow start after a recovery is over.
-func (p *Policy) warmed(m *member, since time.Duration) {
-	if m.warmSince.CompareAndSwap(int64(since), 0) {
-		p.changed(balance.Change{Node: m.node, Old: balance.SlowStart, New: balance.Up, Reason: "its slow start is over"})
+func (p *Policy) warmed(now time.Duration, m *member, since time.Duration) {
+	if !m.warmSince.CompareAndSwap(int64(since), 0) {
+		return
+	}
+	if _, drained := m.node.Drained(); !drained {
+		p.note(balance.Change{Node: m.node, Old: balance.SlowStart, New: balance.Up, Reason: "its slow start is over", At: now})
 	}
 }
 

@@ -61,7 +61,7 @@ func (p *Policy) rules() (rules, error) {
 
 func checkWeight(w float64) error {
 	if !(w >= minWeight && w <= maxWeight) { // NaN is neither
-		return fmt.Errorf("%g is not a number from %g to %g; to take a node out, remove its upstream", w, minWeight, maxWeight)
+		return fmt.Errorf("%g is not a number from %g to %g; to take a node out, drain it or remove its upstream", w, minWeight, maxWeight)
 	}
 	return nil
 }
