@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -157,10 +158,8 @@ func readWeight(body io.Reader) (float64, error) {
 }
 
 func allow(w http.ResponseWriter, r *http.Request, methods ...string) error {
-	for _, m := range methods {
-		if r.Method == m {
-			return nil
-		}
+	if slices.Contains(methods, r.Method) {
+		return nil
 	}
 	allowed := strings.Join(methods, ", ")
 	w.Header().Set("Allow", allowed)

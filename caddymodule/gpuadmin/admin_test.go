@@ -14,7 +14,8 @@ func TestDrainUnderLoadAndReloadsLosesNothing(t *testing.T) {
 	one := gateway(a.addr, b.addr)
 	config := one + strings.Replace(one[strings.Index(one, "http://"):], "ADDR_GW", "ADDR_OTHER", 1)
 	c := start(t, config)
-	stop, stopOther := load(t, c.URL("GW"), 8), load(t, c.URL("OTHER"), 8)
+	stop, broken := load(t, c.URL("GW"), 8)
+	stopOther, brokenOther := load(t, c.URL("OTHER"), 8)
 	eventually(t, "both nodes to serve", func() bool { return a.hits.Load() > 50 && b.hits.Load() > 50 })
 
 	resp, body := ask(t, c, "POST", "/gpu/nodes/"+a.addr+"/drain", "")
@@ -22,7 +23,14 @@ func TestDrainUnderLoadAndReloadsLosesNothing(t *testing.T) {
 		t.Fatalf("%d %s", resp.StatusCode, body)
 	}
 	eventually(t, "the drain to end", func() bool { return status(t, c, a.addr).State == "drained" })
-	hits := a.hits.Load()
+	hits, served := a.hits.Load(), b.hits.Load()
+	eventually(t, "the other node to carry on", func() bool { return b.hits.Load() > served+100 })
+	if n := broken.Load() + brokenOther.Load(); n != 0 {
+		t.Errorf("%d connections broke without a reload", n)
+	}
+	if x, y := status(t, c, a.addr).Picks["retry"], status(t, c, b.addr).Picks["retry"]; x+y != 0 {
+		t.Errorf("%d requests had to be repeated", x+y)
+	}
 	for range 5 {
 		served := b.hits.Load()
 		c.Reload(config)
@@ -40,7 +48,7 @@ func TestDrainUnderLoadAndReloadsLosesNothing(t *testing.T) {
 	if _, body := ask(t, c, "POST", "/gpu/nodes/"+a.addr+"/resume", ""); !strings.Contains(body, `"state":"slow_start","reason":"resumed by order"`) {
 		t.Error(body)
 	}
-	stop = load(t, c.URL("GW"), 32)
+	stop, _ = load(t, c.URL("GW"), 32)
 	eventually(t, "the resumed node to serve", func() bool { return a.hits.Load() > hits })
 	if bad := stop(); len(bad) != 0 {
 		t.Errorf("clients got %v", bad)
@@ -53,7 +61,7 @@ func TestOrderedWeightChangesShares(t *testing.T) {
 	c := start(t, config)
 	share := func() float64 {
 		x, y := a.hits.Load(), b.hits.Load()
-		stop := load(t, c.URL("GW"), 20)
+		stop, _ := load(t, c.URL("GW"), 20)
 		eventually(t, "600 requests", func() bool { return a.hits.Load()+b.hits.Load() > x+y+600 })
 		stop()
 		x, y = a.hits.Load()-x, b.hits.Load()-y

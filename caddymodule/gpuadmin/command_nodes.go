@@ -125,11 +125,16 @@ func newScreen(out io.Writer, asJSON bool) screen {
 // jsonLines prints one JSON document per line.
 type jsonLines struct{ out io.Writer }
 
-func (jsonLines) begin()                                {}
-func (j jsonLines) show(nodes []gpupolicy.Status) error { return json.NewEncoder(j.out).Encode(nodes) }
+func (jsonLines) begin() {}
+
+func (j jsonLines) show(nodes []gpupolicy.Status) error {
+	return json.NewEncoder(j.out).Encode(nodes)
+}
+
 func (j jsonLines) trouble(err error) error {
 	return json.NewEncoder(j.out).Encode(map[string]string{"error": err.Error()})
 }
+
 func (jsonLines) end() {}
 
 // plain prints table after table.
@@ -177,10 +182,10 @@ const (
 
 func (t *terminal) begin() {
 	t.redraw = true
-	io.WriteString(t.out, enterScreen)
+	fmt.Fprint(t.out, enterScreen)
 }
 
-func (t *terminal) end() { io.WriteString(t.out, leaveScreen) }
+func (t *terminal) end() { fmt.Fprint(t.out, leaveScreen) }
 
 func (t *terminal) show(nodes []gpupolicy.Status) error {
 	width, _, err := t.size()

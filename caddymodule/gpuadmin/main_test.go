@@ -94,9 +94,10 @@ func status(t testing.TB, c *caddyrun.Instance, addr string) (s gpupolicy.Status
 }
 
 // load keeps clients busy until stop is called, which returns what a client
-// got that was not 200. Connections that a reload closes are not counted:
-// Caddy may close one while a client writes to it.
-func load(t testing.TB, url string, clients int) (stop func() (bad []int)) {
+// got that was not 200. Connections that broke are counted apart: a reload may
+// close one while a client writes to it.
+func load(t testing.TB, url string, clients int) (stop func() (bad []int), broken *atomic.Int64) {
+	broken = new(atomic.Int64)
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newClient(t)
 	var mu sync.Mutex
@@ -107,6 +108,7 @@ func load(t testing.TB, url string, clients int) (stop func() (bad []int)) {
 			for ctx.Err() == nil {
 				resp, err := c.Get(url)
 				if err != nil {
+					broken.Add(1)
 					continue
 				}
 				io.Copy(io.Discard, resp.Body)
@@ -123,7 +125,7 @@ func load(t testing.TB, url string, clients int) (stop func() (bad []int)) {
 		cancel()
 		wg.Wait()
 		return bad
-	}
+	}, broken
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {
