@@ -7,6 +7,7 @@ package caddyinfer
 
 import (
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/dashboard"
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpuadmin"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/inferhandler"
 )

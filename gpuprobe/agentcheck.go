@@ -16,18 +16,18 @@ import (
 type Agent struct {
 	// WeightShare is "75%" or "weight:75%" as 0.75: a share of the configured
 	// weight.
-	WeightShare Optional[float64]
+	WeightShare Optional[float64] `json:"weight_share,omitzero"`
 	// Weight is "weight:N", 0 to 256, in place of the configured one.
-	Weight Optional[int]
+	Weight Optional[int] `json:"weight,omitzero"`
 	// MaxConn is "maxconn:N".
-	MaxConn Optional[int]
+	MaxConn Optional[int] `json:"maxconn,omitzero"`
 	// Admin is "ready", "drain" or "maint".
-	Admin string
+	Admin string `json:"admin,omitempty"`
 	// State is "up", "down", "fail" or "stopped".
-	State string
+	State string `json:"state,omitempty"`
 	// Text describes the state: what follows a "#", else the first word that
 	// is none of the language's.
-	Text string
+	Text string `json:"text,omitempty"`
 }
 
 // maxAgentLine is more than HAProxy's own buffer shows of a description.

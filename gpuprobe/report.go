@@ -31,6 +31,8 @@ type Report struct {
 	Model                 string            `json:"model,omitempty"`
 	ModelDigest           string            `json:"model_digest,omitempty"`
 	Devices               []DeviceReport    `json:"devices"`
+	// Agent is not read back: an agent's orders come from the agent.
+	Agent Agent `json:"agent,omitzero"`
 }
 
 // DeviceReport is a Device in that JSON.
@@ -59,7 +61,7 @@ func NewReport(s *Sample) Report {
 		GPUUtilizationPercent: percent(s.GPUUtilization()),
 		CPUPercent:            percent(s.CPUUtilization), MemoryPercent: percent(s.HostMemoryUtilization),
 		InFlight: s.InFlight, Queue: s.Queue, Running: s.Running, KVCachePercent: percent(s.KVCache),
-		Model: s.Model, ModelDigest: s.ModelDigest,
+		Model: s.Model, ModelDigest: s.ModelDigest, Agent: s.Agent,
 		Devices: make([]DeviceReport, 0, len(s.Devices)),
 	}
 	for _, d := range s.Devices {
