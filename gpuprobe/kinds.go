@@ -118,7 +118,7 @@ func init() {
 	Register(Kind{Name: "json", Summary: "gpu_status of a node, or any JSON with a mapping of its keys", Open: openJSON})
 	Register(Kind{Name: "agent_check", Summary: "an agent as HAProxy's agent-check reads it", Open: openAgent})
 	Register(Kind{Name: "orca", Summary: "the response header endpoint-load-metrics (ORCA)", Open: openORCA})
-	Register(Kind{Name: "push", Summary: "reports that the node posts", Local: true, Open: func(Config) (Source, error) { return &Holder{}, nil }})
+	Register(Kind{Name: "push", Summary: "reports that the node posts", Open: openPush})
 	Register(Kind{Name: "nvidia_smi", Summary: "this host's GPUs, by the program nvidia-smi", Local: true, Open: openSMI})
 }
 

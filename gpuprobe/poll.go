@@ -3,6 +3,7 @@ package gpuprobe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -27,9 +28,11 @@ type Reading struct {
 	Err error
 	// TriedAt is when the latest try ended, zero before the first.
 	TriedAt time.Time
-	// Failures counts the tries that failed since the latest success.
+	// Failures counts the tries that failed since the latest success. Waiting
+	// for a first report (ErrNoReport) is none.
 	Failures int
-	// Samples counts the successes: it tells whether Sample is a new one.
+	// Samples counts the new ones, so that its user takes each but once: an
+	// exporter that collects each 30 s is read more often than it measures.
 	Samples uint64
 }
 
@@ -181,12 +184,18 @@ func (p *poller) try(ctx context.Context) Reading {
 	r := *p.latest.Load()
 	s, err := readSafely(ctx, p.source)
 	r.TriedAt, r.Err = time.Now(), err
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoReport):
+		// Nobody was asked: the first report must not find us at rest.
+		return r
+	case err != nil:
 		r.Failures++
 		return r
 	}
+	if r.Samples == 0 || !s.MeasuredAt.Equal(r.Sample.MeasuredAt) {
+		r.Samples++
+	}
 	r.Sample, r.Failures = s, 0
-	r.Samples++
 	return r
 }
 

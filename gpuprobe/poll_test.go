@@ -172,9 +172,40 @@ func TestAWatchOfABadConfigurationFails(t *testing.T) {
 	if _, err := NewWatch(Config{Kind: "dcgm"}, time.Second, nil); err == nil {
 		t.Error("no error")
 	}
-	w, err := NewWatch(Config{Kind: "push"}, time.Second, nil)
-	if err != nil || w.Interval() != time.Second {
-		t.Fatal(err)
-	}
-	w.Close()
+}
+
+func TestReportsFindTheirNodeAtOnceHoweverLateTheyCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Config{Kind: "push", Address: "10.0.0.1:8081"}
+		w, err := NewWatch(c, time.Second, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if r := w.Latest(); !errors.Is(r.Err, ErrNoReport) || r.Failures != 0 {
+			t.Errorf("%+v", r)
+		}
+		if err := Push("10.0.0.2:8081", []byte(`{"queue":3}`), time.Now()); !errors.Is(err, ErrNotAwaited) {
+			t.Errorf("a stranger: %v", err)
+		}
+		if err := Push(c.Address, []byte(`{}`), time.Now()); err == nil {
+			t.Error("no error for an empty report")
+		}
+		if err := Push(c.Address, []byte(`{"queue":3}`), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1200 * time.Millisecond)
+		if r := w.Latest(); r.Err != nil || r.Sample.Queue != some(3.) {
+			t.Errorf("%+v", r)
+		}
+		time.Sleep(time.Minute)
+		if r := w.Latest(); r.Samples != 1 || time.Since(r.Sample.MeasuredAt) < time.Minute {
+			t.Errorf("one report, read again and again: %+v", r)
+		}
+		w.Close()
+		synctest.Wait()
+		if err := Push(c.Address, []byte(`{"queue":3}`), time.Now()); !errors.Is(err, ErrNotAwaited) {
+			t.Errorf("after the last watch: %v", err)
+		}
+	})
 }

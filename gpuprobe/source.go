@@ -2,7 +2,6 @@ package gpuprobe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,8 +25,9 @@ type Config struct {
 	// Kind is one of Kinds.
 	Kind string `json:"kind"`
 	// Address is where the node answers: a URL, or host:port with the kind's
-	// own path and, where it has one, port. Sources of this host need none;
-	// for nvidia_smi it is the path of the program.
+	// own path and, where it has one, port; for push the name by which the
+	// node's reports come. Sources of this host need none; for nvidia_smi it is
+	// the path of the program.
 	Address string `json:"address,omitempty"`
 	// Mapping is for the kinds prometheus and json: field name to metric or
 	// key, with an optional factor ("my_gpu_percent{gpu=\"0\"} * 0.01").
@@ -103,6 +103,3 @@ func Open(c Config) (Source, error) {
 	}
 	return s, nil
 }
-
-// ErrNoReport is returned where reports are awaited and none has come yet.
-var ErrNoReport = errors.New("no report has come yet")
