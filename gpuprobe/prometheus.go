@@ -24,8 +24,12 @@ type prometheusSource struct {
 	modelLabel string
 }
 
-// acceptText asks for the format that every exporter has.
-var acceptText = http.Header{"Accept": {"text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"}}
+// acceptText asks for the format that every exporter has, and tells those that
+// measure during the request when nobody will wait any more.
+var acceptText = http.Header{
+	"Accept":                              {"text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"},
+	"X-Prometheus-Scrape-Timeout-Seconds": {strconv.Itoa(int(readTimeout.Seconds()))},
+}
 
 func (s *prometheusSource) Read(ctx context.Context) (Sample, error) {
 	p, err := s.get(ctx)
@@ -85,25 +89,25 @@ func mappedLines(body []byte, wanted map[string][]int) []byte {
 	var out []byte
 	openMetrics := bytes.HasSuffix(bytes.TrimRight(body, "\r\n "), []byte("# EOF"))
 	for line := range bytes.Lines(body) {
-		text := strings.TrimSpace(string(line))
-		if _, ok := wanted[seriesName(text)]; !ok {
+		line = bytes.TrimSpace(line)
+		if _, ok := wanted[string(seriesName(line))]; !ok { // without allocating
 			continue
 		}
 		if openMetrics {
-			text = classicLine(text)
+			line = []byte(classicLine(string(line)))
 		}
-		out = append(append(out, text...), '\n')
+		out = append(append(out, line...), '\n')
 	}
 	return out
 }
 
 // seriesName is the metric name at the start of a line.
-func seriesName(line string) string {
-	if quoted, ok := strings.CutPrefix(line, `{"`); ok { // names in UTF-8
-		name, _, _ := strings.Cut(quoted, `"`)
+func seriesName(line []byte) []byte {
+	if quoted, ok := bytes.CutPrefix(line, []byte(`{"`)); ok { // names in UTF-8
+		name, _, _ := bytes.Cut(quoted, []byte(`"`))
 		return name
 	}
-	if i := strings.IndexAny(line, "{ \t"); i >= 0 {
+	if i := bytes.IndexAny(line, "{ \t"); i >= 0 {
 		return line[:i]
 	}
 	return line

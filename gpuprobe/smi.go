@@ -162,6 +162,8 @@ func (s *smi) child(ctx context.Context, query string) (rows int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("starting nvidia-smi: %w: is the NVIDIA driver installed? Or give the program's path", err)
 	}
+	// A wrapper's own child may hold the pipe open after the wrapper is gone.
+	defer context.AfterFunc(ctx, func() { _ = out.Close() })()
 	// What is no row is why it ends: nvidia-smi prints its errors here.
 	said := ""
 	lines := bufio.NewScanner(out)

@@ -99,6 +99,20 @@ exec sleep 60`
 	}
 }
 
+func TestClosingDoesNotWaitForAWrappersChild(t *testing.T) {
+	source, err := Open(Config{Kind: "nvidia_smi", Address: fakeSMI(t, "echo '"+smiRow0+"'\nsleep 20\nexit 0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := source.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := source.Close(); err != nil || time.Since(start) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+}
+
 func TestNvidiaSMISaysWhyItCannotRun(t *testing.T) {
 	if _, err := read(t, Config{Kind: "nvidia_smi", Address: filepath.Join(t.TempDir(), "none")}); err == nil ||
 		!strings.Contains(err.Error(), "is the NVIDIA driver installed?") {
