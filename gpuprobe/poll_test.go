@@ -3,6 +3,7 @@ package gpuprobe
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -206,6 +207,32 @@ func TestReportsFindTheirNodeAtOnceHoweverLateTheyCome(t *testing.T) {
 		synctest.Wait()
 		if err := Push(c.Address, []byte(`{"queue":3}`), time.Now()); !errors.Is(err, ErrNotAwaited) {
 			t.Errorf("after the last watch: %v", err)
+		}
+	})
+}
+
+func TestWatchesComeAndGoFromManyGoroutines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, f := fakePool()
+		var users sync.WaitGroup
+		for i := range 8 {
+			users.Go(func() {
+				for n := range 50 {
+					w, err := p.watch(Config{}, time.Duration(1+i)*time.Second, func(Reading) {})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					w.Latest()
+					time.Sleep(time.Duration(n*i) * time.Millisecond)
+					w.Close()
+				}
+			})
+		}
+		users.Wait()
+		synctest.Wait()
+		if len(p.pollers) != 0 || f.closed.Load() == 0 {
+			t.Errorf("%d pollers are left, %d ended", len(p.pollers), f.closed.Load())
 		}
 	})
 }

@@ -46,8 +46,11 @@ type smiRow struct {
 
 func openSMI(c Config) (Source, error) {
 	return &smi{
-		program: cmp.Or(c.Address, "nvidia-smi"), interval: max(c.Interval, 100*time.Millisecond),
-		rows: map[int]smiRow{}, changed: make(chan struct{}),
+		program: cmp.Or(c.Address, "nvidia-smi"),
+		// At least each second: the first reader's pace must not bind a later
+		// one that is faster.
+		interval: min(max(c.Interval, minInterval), time.Second),
+		rows:     map[int]smiRow{}, changed: make(chan struct{}),
 	}, nil
 }
 

@@ -82,8 +82,9 @@ func Open(c Config) (Source, error) {
 	k, ok := kinds[c.Kind]
 	kindsMu.RUnlock()
 	if !ok {
-		names := make([]string, 0, len(kinds))
-		for _, k := range Kinds() {
+		known := Kinds()
+		names := make([]string, 0, len(known))
+		for _, k := range known {
 			names = append(names, k.Name)
 		}
 		return nil, fmt.Errorf("unknown telemetry kind %q: use one of %s", c.Kind, strings.Join(names, ", "))

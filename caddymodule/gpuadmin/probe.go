@@ -137,8 +137,8 @@ func (f *probeFlags) first(ctx context.Context, configs []gpuprobe.Config) (gpup
 		}
 		failures = append(failures, err.Error())
 	}
-	what := "no source answers: "
-	if len(configs) > 1 {
+	what := ""
+	if f.source == "" {
 		what = "this host shows no NVIDIA GPU: "
 	}
 	return nil, gpuprobe.Sample{}, errors.New(what + strings.Join(failures, "; "))
