@@ -10,9 +10,16 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "gpu",
 		Usage: "<command>",
-		Short: "Shows and directs the nodes of lb_policy gpu",
+		Short: "Shows GPUs and model nodes, and directs the nodes of lb_policy gpu",
 		Long: `
-Shows the nodes that lb_policy gpu chooses among, and gives orders about them.
+Shows what this host's GPUs and other nodes say of themselves (probe), shows the
+nodes that lb_policy gpu chooses among (nodes), and gives orders about them
+(drain, resume, weight).
+
+	$ caddy gpu probe                                # this host
+	$ caddy gpu probe --source dcgm http://node-a:9400/metrics
+	$ caddy gpu nodes --watch
+	$ caddy gpu drain 10.0.0.1:8081
 
 Orders take effect at once, in every handler that uses the node, and outlive
 reloads of the configuration. They end when they are taken back, or with the
@@ -24,6 +31,7 @@ process.
 
 // subcommands make the commands below `caddy gpu`.
 var subcommands = []func() *cobra.Command{
+	func() *cobra.Command { return probeCommand(hostSources) },
 	nodesCommand,
 	drainCommand,
 	resumeCommand,

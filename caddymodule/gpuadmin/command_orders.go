@@ -192,5 +192,3 @@ func requests(n int) string {
 	}
 	return fmt.Sprintf("%d requests", n)
 }
-
-func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }

@@ -2,10 +2,7 @@ package gpuadmin
 
 import (
 	"fmt"
-	"math"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -50,7 +47,7 @@ func nodeTable(nodes, before []gpupolicy.Status, width int) string {
 		}
 		t.AppendRow(table.Row{
 			visible(n.Address), state, age(time.Since(n.Since)), n.InFlight, latency, fmt.Sprintf("%.4g", n.Score),
-			weight, n.Tier, fmt.Sprintf("%s %3.0f%%", bar(share, barCells), 100*share), n.Ejections, visible(why),
+			weight, n.Tier, barPercent(share), n.Ejections, visible(why),
 		})
 	}
 	return t.Render()
@@ -81,19 +78,6 @@ func total(n gpupolicy.Status) (sum uint64) {
 	return sum
 }
 
-// barCells is the width of a bar.
-const barCells = 10
-
-// bar draws a share, 0 to 1, in eighths of cells.
-func bar(share float64, cells int) string {
-	eighths := int(math.Round(min(1, max(0, share)) * float64(cells) * 8))
-	b := strings.Repeat("█", eighths/8)
-	if rest := eighths % 8; rest > 0 {
-		b += string([]rune("▏▎▍▌▋▊▉")[rest-1])
-	}
-	return text.Pad(b, cells, '░')
-}
-
 // milliseconds keeps three digits.
 func milliseconds(ms float64) string {
 	if ms >= 10000 {
@@ -118,15 +102,4 @@ func age(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%dd%dh", seconds/(24*3600), seconds/3600%24)
 	}
-}
-
-// visible replaces control and direction characters, with which an address
-// could drive the terminal or break a table's lines.
-func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {
-			return '·'
-		}
-		return r
-	}, s)
 }
