@@ -16,8 +16,13 @@ func FuzzUnmarshalCaddyfile(f *testing.F) {
 	f.Add("gpu {\nweight a 1e308\ntier -1 b\nslow_start off\neject off\nspill Inf%\n}")
 	f.Add("gpu {\ntier 1 10.0.0.0/99 :80 [::1]:80 http://a unix//run/a.sock {x}\n}")
 	f.Fuzz(func(t *testing.T, text string) {
+		// Not NewTestDispenser, which ends the process on a bad token.
+		tokens, err := caddyfile.Tokenize([]byte(text), "Caddyfile")
+		if err != nil {
+			return
+		}
 		p := new(Policy)
-		if p.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)) != nil {
+		if p.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)) != nil {
 			return
 		}
 		if err := p.Validate(); err != nil {
