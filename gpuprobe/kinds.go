@@ -115,7 +115,7 @@ func init() {
 		}
 		return openPrometheus(c, exporter{metrics: metrics})
 	}})
-	Register(Kind{Name: "json", Summary: "gpu_status of a node, or any JSON with a mapping of its keys", Open: openJSON})
+	Register(Kind{Name: "json", Summary: "a health script's JSON, or any JSON with a mapping of its keys", Open: openJSON})
 	Register(Kind{Name: "agent_check", Summary: "an agent as HAProxy's agent-check reads it", Open: openAgent})
 	Register(Kind{Name: "orca", Summary: "the response header endpoint-load-metrics (ORCA)", Open: openORCA})
 	Register(Kind{Name: "push", Summary: "reports that the node posts", Open: openPush})

@@ -37,7 +37,7 @@ func newPrinter(out io.Writer, asJSON, watch bool) printer {
 	return &tablePrinter{out: out, clear: watch && ok && term.IsTerminal(int(f.Fd()))}
 }
 
-// jsonPrinter prints what gpu_status of a node would answer.
+// jsonPrinter prints gpuprobe.Report, the JSON that nodes speak.
 type jsonPrinter struct{ out *json.Encoder }
 
 func (p *jsonPrinter) print(s *gpuprobe.Sample) error { return p.out.Encode(gpuprobe.NewReport(s)) }
