@@ -97,9 +97,6 @@ func (m *Model) Info() Info {
 	return info
 }
 
-// Waiting returns how many windows of text wait for a worker.
-func (m *Model) Waiting() int { return m.shared.Value.batcher.Waiting() }
-
 // Release ends this hold. The model is freed when nobody holds it any more and
 // no Predict is under way.
 func (m *Model) Release() error {
