@@ -218,8 +218,8 @@ func TestDrainIsEffectiveBeforeItReturns(t *testing.T) {
 func TestDrainUnderLoadCostsNothing(t *testing.T) {
 	s := scenario{nodes: equal(3), rate: 150, length: 4 * time.Minute, seed: 7}
 	var node *Node
-	r := simulate(s, func(s scenario, g int) policy {
-		p := newGPUWith(s, g, Options{})
+	r := simulate(s, func(m *simulation, g int) policy {
+		p := newGPUWith(m, g, Options{})
 		node = p.candidates[0].Node
 		return &ordered{gpu: p, orders: map[time.Duration]func(time.Duration){
 			time.Minute:     func(now time.Duration) { node.Drain(now, nil) },

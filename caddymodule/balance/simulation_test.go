@@ -112,7 +112,7 @@ func TestNodeFailingFastDrawsNoTraffic(t *testing.T) {
 func TestFailureAsSlownessAloneAvoidsTheSinkhole(t *testing.T) {
 	s := scenario{nodes: equal(3), rate: 150, length: 2 * time.Minute, seed: 7}
 	s.nodes[0].fate = during(time.Minute, 2*time.Minute, failing)
-	off := simulate(s, func(s scenario, g int) policy { return newGPUWith(s, g, Options{}) })
+	off := simulate(s, func(m *simulation, g int) policy { return newGPUWith(m, g, Options{}) })
 	if share := off.share(0, time.Minute+sec, 2*time.Minute); share > 0.02 {
 		t.Errorf("with `eject off` the failing node got %.1f %% of picks", 100*share)
 	}
