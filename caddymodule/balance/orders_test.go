@@ -111,7 +111,7 @@ func TestOrderedWeightReplacesTheConfigured(t *testing.T) {
 	for i := range attempts {
 		b.Pick(sec, all, &attempts[i])
 	}
-	if got := all[0].Node.InFlight(); got != 30 {
+	if got := all[0].Node.InFlight(); got < 28 || got > 32 { // by lot among near ties
 		t.Errorf("a node ordered to weight 3 beside one of 1 has %d of 40 requests", got)
 	}
 	if e := b.Explain(sec, all); e[0].Factors.Weight != 3 {

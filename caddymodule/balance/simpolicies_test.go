@@ -70,6 +70,7 @@ func (p *omniscient) pick(now time.Duration, tries []int) (int, func(time.Durati
 type gpu struct {
 	balancer   *Balancer
 	candidates []Candidate
+	interval   time.Duration // of telemetry
 }
 
 func newGPU(m *simulation, gateway int) policy {
@@ -78,7 +79,7 @@ func newGPU(m *simulation, gateway int) policy {
 
 func newGPUWith(m *simulation, gateway int, o Options) *gpu {
 	o.Seed = m.seed + uint64(gateway)
-	p := &gpu{balancer: New(o)}
+	p := &gpu{balancer: New(o), interval: m.telemetry.interval}
 	for range m.nodes {
 		p.candidates = append(p.candidates, Candidate{Node: NewNode("node"), Weight: 1, Tier: 1})
 	}
@@ -103,4 +104,10 @@ func (p *gpu) pick(now time.Duration, tries []int) (int, func(time.Duration, Ver
 		a.Answer(now, v, 0)
 		a.End(now)
 	}
+}
+
+func (p *gpu) hear(now, measured time.Duration, node int, utilization float64) {
+	r := Report{At: measured, Interval: p.interval}
+	r.Set(Utilization, utilization)
+	p.candidates[node].Node.Hear(now, r)
 }
