@@ -37,6 +37,9 @@ func (b *Balancer) Explain(now time.Duration, candidates []Candidate) []Explanat
 		case state == Up && f.Warmth < 1:
 			state = SlowStart
 		}
+		if v.shuns() && (state == Up || state == SlowStart) {
+			state = Avoided
+		}
 		e := Explanation{Addr: c.Node.Addr(), State: state, Factors: f, Score: f.Score(), Hung: v.hung}
 		for _, a := range c.Avoid {
 			if a.Holds(now) {

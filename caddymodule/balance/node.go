@@ -57,6 +57,13 @@ func (n *Node) Latency() (average time.Duration, ok bool) {
 // without slowing down; ok is false while nothing is known.
 func (n *Node) Knee() (requests float64, ok bool) { return n.knee.value() }
 
+// ForeignShare returns the share of the GPU's time that others than this
+// gateway take, as far as the node's reports tell, 0 to 1.
+func (n *Node) ForeignShare() float64 { return load(&n.told.foreign) }
+
+// Stale returns whether the node's reports no longer count, or there are none.
+func (n *Node) Stale(now time.Duration) bool { return n.told.trust(now) == 0 }
+
 // Picks returns how often the node was picked for the reason.
 func (n *Node) Picks(r Reason) uint64 { return n.picks[r].Load() }
 
