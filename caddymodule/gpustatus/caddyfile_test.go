@@ -1,11 +1,20 @@
 package gpustatus
 
 import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/caddy-infer/caddy-infer/caddymodule/gpustatus/nodeagent"
+	"github.com/caddy-infer/caddy-infer/gpuprobe"
 	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
@@ -41,4 +50,63 @@ func FuzzUnmarshalCaddyfile(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTheDocumentationIsTrue(t *testing.T) {
+	data, err := os.ReadFile("../../docs/gpu_status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(data)
+	block := func(language string) string {
+		_, rest, _ := strings.Cut(doc, "```"+language+"\n")
+		text, _, _ := strings.Cut(rest, "```")
+		return text
+	}
+	adapted, err := caddyrun.Adapt(block("caddyfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Apps struct {
+			HTTP struct {
+				Servers map[string]struct {
+					Routes []struct{ Handle []map[string]any }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(adapted, &config); err != nil {
+		t.Fatal(err)
+	}
+	var documented map[string]any
+	if err := json.Unmarshal([]byte(block("json")), &documented); err != nil {
+		t.Fatal(err)
+	}
+	if handler := config.Apps.HTTP.Servers["srv0"].Routes[0].Handle[0]; !reflect.DeepEqual(handler, documented) {
+		t.Errorf("the Caddyfile is %v, the JSON %v", handler, documented)
+	}
+	for _, site := range regexp.MustCompile("(?s)```\n((?::|gateway).*?)```").FindAllStringSubmatch(doc, -1) {
+		if _, err := caddyrun.Adapt(site[1]); err != nil {
+			t.Errorf("%v in\n%s", err, site[1])
+		}
+	}
+	report := reflect.TypeFor[nodeagent.Report]()
+	for _, part := range []reflect.Type{report, report.Field(0).Type, reflect.TypeFor[gpuprobe.DeviceReport]()} {
+		for i := range part.NumField() {
+			key, _, _ := strings.Cut(part.Field(i).Tag.Get("json"), ",")
+			if key != "" && !strings.Contains(doc, "`"+key+"`") {
+				t.Errorf("key %s is not documented", key)
+			}
+		}
+	}
+	descs := make(chan *prometheus.Desc, 100)
+	new(nodeagent.Agent).Describe(descs)
+	close(descs)
+	for d := range descs {
+		name := strings.Split(d.String(), `"`)[1]
+		if !strings.Contains(doc, "`"+name+"`") {
+			t.Errorf("metric %s is not documented", name)
+		}
+	}
 }

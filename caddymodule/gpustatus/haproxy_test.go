@@ -133,11 +133,14 @@ http://ADDR_STATUS {
 	timeout client 10s
 	timeout server 10s
 listen models
-	bind %s
+	bind %[1]s
 	balance roundrobin
-	server watched %[2]s weight 100 check inter 1s agent-check agent-addr %s agent-port %s agent-inter 200ms agent-send "hello\n"
+	server watched %[2]s weight 100 check inter 1s agent-check agent-addr %[3]s agent-port %[4]s agent-inter 200ms agent-send "hello\n"
 	server other %[2]s weight 100
-`, front, c.Addr("NODE"), agentHost, agentPort))
+listen trap
+	bind %[5]s
+	server default_weight %[2]s check agent-check agent-addr %[3]s agent-port %[4]s agent-inter 200ms
+`, front, c.Addr("NODE"), agentHost, agentPort, caddyrun.FreeAddr(t)))
 
 	is := func(status string) func() bool {
 		return func() bool { return strings.HasPrefix(h.server("watched")["status"], status) }
@@ -152,6 +155,10 @@ listen models
 
 	g.set(97, 4096)
 	eventually(t, "a lower weight of the busy node", func() bool { return h.number("watched", "weight") <= 50 })
+	// Why the documentation asks for weights of 100.
+	if n := h.number("default_weight", "weight"); n != 0 {
+		t.Errorf("a share of HAProxy's default weight 1 is %d", n)
+	}
 	if !is("UP")() {
 		t.Errorf("a busy node is %s", h.server("watched")["status"])
 	}
