@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,15 +181,8 @@ func TestTheDefaultsReadThisHost(t *testing.T) {
 }
 
 func TestNoRequestWaitsForASourceThatHangs(t *testing.T) {
-	hang := make(chan struct{})
-	slow := newService(t)
-	slow.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-hang:
-		case <-r.Context().Done():
-		}
-	})
-	defer close(hang)
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(slow.Close) // after Caddy, which is waiting for it
 	c := caddyrun.Start(t, `http://ADDR_NODE {
 	gpu_status {
 		telemetry json `+slow.URL+`
