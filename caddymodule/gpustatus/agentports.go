@@ -88,7 +88,7 @@ func (a *AgentPorts) Start() error {
 // Stop gives the ports back. Those that the next configuration has too stay
 // open throughout.
 func (a *AgentPorts) Stop() error {
-	var errs []error
+	errs := make([]error, 0, len(a.open))
 	for _, p := range a.open {
 		p.shared.leave(p)
 		_, err := sharedPorts.Delete(p.address.String())

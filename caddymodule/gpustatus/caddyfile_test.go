@@ -93,8 +93,8 @@ func TestTheDocumentationIsTrue(t *testing.T) {
 	}
 	report := reflect.TypeFor[nodeagent.Report]()
 	for _, part := range []reflect.Type{report, report.Field(0).Type, reflect.TypeFor[gpuprobe.DeviceReport]()} {
-		for i := range part.NumField() {
-			key, _, _ := strings.Cut(part.Field(i).Tag.Get("json"), ",")
+		for field := range part.Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if key != "" && !strings.Contains(doc, "`"+key+"`") {
 				t.Errorf("key %s is not documented", key)
 			}

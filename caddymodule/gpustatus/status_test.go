@@ -17,8 +17,15 @@ import (
 	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
+// runningNode is a Caddy with a gpu_status, and what that watches.
+type runningNode struct {
+	*caddyrun.Instance
+	gpu        *gpu
+	api, webui *service
+}
+
 // node runs a gpu_status of one GPU, an API and a WebUI.
-func node(t *testing.T, options string) (*caddyrun.Instance, *gpu, *service, *service) {
+func node(t *testing.T, options string) runningNode {
 	t.Helper()
 	g, api, webui := newGPU(t), newService(t), newService(t)
 	c := caddyrun.Start(t, `http://ADDR_NODE {
@@ -34,11 +41,11 @@ func node(t *testing.T, options string) (*caddyrun.Instance, *gpu, *service, *se
 		a := fetch(t, "GET "+c.URL("NODE"))
 		return a.status == 200 && len(a.report(t).Devices) == 1
 	})
-	return c, g, api, webui
+	return runningNode{c, g, api, webui}
 }
 
 func TestTheJSONHasTheKeysOfHealthScriptsAndMore(t *testing.T) {
-	c, _, _, _ := node(t, "model_path "+modelDir(t, "weights"))
+	c := node(t, "model_path "+modelDir(t, "weights"))
 	var a answer
 	eventually(t, "the processors' use and the digest", func() bool {
 		a = fetch(t, "GET "+c.URL("NODE"))
@@ -89,7 +96,7 @@ func modelDir(t *testing.T, weights string) string {
 }
 
 func TestWhatIsSaidParsesBackByEveryKindOfTelemetry(t *testing.T) {
-	c, _, _, _ := node(t, "agent_check ADDR_AGENT")
+	c := node(t, "agent_check ADDR_AGENT")
 	addr := c.Addr("NODE")
 	s := probe(t, gpuprobe.Config{Kind: "json", Address: addr})
 	if s.GPUUtilization() != gpuprobe.Some(0.4) || s.GPUMemoryUtilization() != gpuprobe.Some(0.25) || s.TemperatureC() != gpuprobe.Some(51.) ||
@@ -119,7 +126,8 @@ func TestWhatIsSaidParsesBackByEveryKindOfTelemetry(t *testing.T) {
 }
 
 func TestAnUnhealthyNodeSays503AndWhy(t *testing.T) {
-	c, g, api, webui := node(t, "")
+	c := node(t, "")
+	g, api, webui := c.gpu, c.api, c.webui
 	says := func(what, note string) {
 		t.Helper()
 		var a answer
@@ -203,7 +211,7 @@ func TestNoRequestWaitsForASourceThatHangs(t *testing.T) {
 }
 
 func TestOnlyGETAndHEAD(t *testing.T) {
-	c, _, _, _ := node(t, "")
+	c := node(t, "")
 	a := fetch(t, "HEAD "+c.URL("NODE"))
 	if a.status != 200 || a.body != "" || a.header.Get("Content-Length") == "" {
 		t.Errorf("%+v", a)
@@ -215,7 +223,7 @@ func TestOnlyGETAndHEAD(t *testing.T) {
 }
 
 func TestTheClientChoosesTheForm(t *testing.T) {
-	c, _, api, _ := node(t, "")
+	c := node(t, "")
 	for accept, want := range map[string]string{
 		"":                                  "application/json",
 		"*/*":                               "application/json",
@@ -232,7 +240,7 @@ func TestTheClientChoosesTheForm(t *testing.T) {
 		}
 	}
 	// A scrape must not fail because the node is ill: that is when it is wanted.
-	api.status.Store(500)
+	c.api.status.Store(500)
 	eventually(t, "the metrics to tell", func() bool {
 		a := fetch(t, "GET "+c.URL("NODE"), "Accept: text/plain")
 		return a.status == 200 && strings.Contains(a.body, "gpu_node_healthy 0\n") && strings.Contains(a.body, "gpu_node_api_healthy 0\n")
@@ -240,7 +248,7 @@ func TestTheClientChoosesTheForm(t *testing.T) {
 }
 
 func TestTheMetricsAreAsPrometheusWantsThem(t *testing.T) {
-	c, _, _, _ := node(t, "model_path "+modelDir(t, "weights"))
+	c := node(t, "model_path "+modelDir(t, "weights"))
 	page := fetch(t, "GET "+c.URL("NODE"), "Accept: text/plain").body
 	problems, err := promlint.New(bytes.NewReader([]byte(page))).Lint()
 	if err != nil || len(problems) > 0 {
@@ -261,7 +269,7 @@ func TestTheMetricsAreAsPrometheusWantsThem(t *testing.T) {
 
 func TestAFileDrainsTheNode(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "drain")
-	c, _, _, _ := node(t, "drain_file "+file+"\nagent_check ADDR_AGENT")
+	c := node(t, "drain_file "+file+"\nagent_check ADDR_AGENT")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +327,8 @@ http://ADDR_OTHER {
 }
 
 func TestAReloadForgetsNothing(t *testing.T) {
-	c, g, api, _ := node(t, "")
+	c := node(t, "")
+	g, api := c.gpu, c.api
 	config := `http://ADDR_NODE {
 	gpu_status {
 		telemetry nvidia_smi ` + g.program + `

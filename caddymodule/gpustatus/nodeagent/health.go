@@ -110,8 +110,7 @@ func (h *health) ask(ctx context.Context) error {
 // brief leaves out the URL, which the operator knows and which may have a
 // password in it.
 func brief(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		if wrapped.Timeout() {
 			return errors.New("no answer in time")
 		}

@@ -39,8 +39,10 @@ func TestTheAgentsLineByState(t *testing.T) {
 		{"the API is down", ill, well, nil, [3]string{"down #api: gone", "up ready 80%", "down #api: gone"}},
 		{"not asked yet", unknown, unknown, func(s *State) { s.unknown, s.apiReason, s.webReason = true, "not asked yet", "not asked yet" }, [3]string{}},
 		{"draining", well, well, func(s *State) { s.Draining = true }, [3]string{"up drain 80%", "up drain 80%", "up drain 80%"}},
-		{"full", well, well, func(s *State) { s.OverMemory, s.bad = true, true; s.note("gpu memory: 90 %% used") },
-			[3]string{"up ready 25%", "up ready 25%", "down #gpu memory: 90 % used"}},
+		{"full", well, well, func(s *State) {
+			s.OverMemory, s.bad = true, true
+			s.note("gpu memory: 90 %% used")
+		}, [3]string{"up ready 25%", "up ready 25%", "down #gpu memory: 90 % used"}},
 	} {
 		s := &State{Weight: 0.8, Sample: gpuprobe.Sample{APIHealthy: test.api, WebUIHealthy: test.webui}}
 		if !test.api.Or(true) {
@@ -321,7 +323,12 @@ func TestPushingBacksOffAndSaysSoOnce(t *testing.T) {
 		if pauses[0] != 2*time.Second || pauses[6] != slowestPush {
 			t.Errorf("pauses %v", pauses)
 		}
-		if p.took(nil) != time.Second || p.took(nil) != time.Second || len(logged) != 2 {
+		for range 2 {
+			if pause := p.took(nil); pause != time.Second {
+				t.Errorf("a pause of %v when all is well again", pause)
+			}
+		}
+		if len(logged) != 2 {
 			t.Errorf("logged %q", logged)
 		}
 		if strings.Contains(p.shown, "secret") {
@@ -337,6 +344,7 @@ func TestAPushReportsWhatTheGatewayAnswers(t *testing.T) {
 		switch r.URL.Path {
 		case "/ok":
 			w.WriteHeader(http.StatusNoContent)
+		case "/200": // a Caddy answers so where no route matches
 		case "/moved":
 			http.Redirect(w, r, "/ok", http.StatusTemporaryRedirect)
 		default:
@@ -345,7 +353,7 @@ func TestAPushReportsWhatTheGatewayAnswers(t *testing.T) {
 		}
 	}))
 	defer gateway.Close()
-	for path, want := range map[string]string{"/ok": "", "/moved": "status 307", "/other": "status 404: nobody waits here"} {
+	for path, want := range map[string]string{"/ok": "", "/moved": "status 307", "/200": "status 200: is this the path of a gpu_push?", "/other": "status 404: nobody waits here"} {
 		p := newPusher(gateway.URL+path, time.Second, nil)
 		err := p.send(t.Context(), &State{Sample: gpuprobe.Sample{Queue: some(1.)}})
 		p.client.CloseIdleConnections()
@@ -353,7 +361,7 @@ func TestAPushReportsWhatTheGatewayAnswers(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if posts.Load() != 3 {
+	if posts.Load() != 4 {
 		t.Errorf("%d posts: a redirect was followed", posts.Load())
 	}
 }

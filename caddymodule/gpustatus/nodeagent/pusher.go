@@ -100,8 +100,11 @@ func (p *pusher) send(ctx context.Context, s *State) error {
 	if err != nil {
 		return brief(err)
 	}
-	if resp.StatusCode/100 == 2 {
+	switch {
+	case resp.StatusCode == http.StatusNoContent:
 		return nil
+	case resp.StatusCode/100 == 2:
+		return fmt.Errorf("status %d: is this the path of a gpu_push?", resp.StatusCode)
 	}
 	var reason struct{ Error string }
 	if json.Unmarshal(answer, &reason) == nil && reason.Error != "" {

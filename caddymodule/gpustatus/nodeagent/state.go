@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,12 +45,9 @@ func (s *State) note(format string, args ...any) {
 		return
 	}
 	text := oneLine(fmt.Sprintf(format, args...), maxNoteSize)
-	for _, n := range s.Notes {
-		if n == text {
-			return
-		}
+	if !slices.Contains(s.Notes, text) {
+		s.Notes = append(s.Notes, text)
 	}
-	s.Notes = append(s.Notes, text)
 }
 
 // oneLine cuts a text to at most size bytes of printable UTF-8.
