@@ -3,6 +3,7 @@ package nodeagent
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ type sources struct {
 	// host is set where the configs are alternatives: each is watched only
 	// while the one before it fails.
 	host bool
+	// absent are the host's sources that this build does not have, and why.
+	absent []string
 
 	mu      sync.Mutex
 	closed  bool
@@ -37,20 +40,26 @@ type sources struct {
 }
 
 func openSources(o Options) (*sources, error) {
-	s := &sources{interval: o.Interval, configs: o.Telemetry}
-	if len(s.configs) == 0 && !o.NoGPU {
-		s.configs, s.host = hostGPUs, true
+	s := &sources{interval: o.Interval}
+	configs := o.Telemetry
+	if len(configs) == 0 && !o.NoGPU {
+		configs, s.host = hostGPUs, true
 	}
-	if len(s.configs) > maxSources {
-		return nil, fmt.Errorf("%d telemetry sources: give at most %d", len(s.configs), maxSources)
+	if len(configs) > maxSources {
+		return nil, fmt.Errorf("%d telemetry sources: give at most %d", len(configs), maxSources)
 	}
-	for _, c := range s.configs {
+	for _, c := range configs {
 		// What is wrong with a configuration shows without reading anything.
 		source, err := gpuprobe.Open(c)
 		if err == nil {
 			err = source.Close()
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+			s.configs = append(s.configs, c)
+		case s.host: // NVML needs cgo
+			s.absent = append(s.absent, err.Error())
+		default:
 			return nil, err
 		}
 	}
@@ -114,7 +123,7 @@ func (s *sources) into(state *State, now time.Time) {
 // hostInto takes the first source of the host that works, and watches the next
 // where it does not. mu is held.
 func (s *sources) hostInto(state *State, now time.Time) {
-	var whys []string
+	whys := slices.Clone(s.absent)
 	for i := range s.configs {
 		s.watch(i)
 		if s.watches[i] == nil {
