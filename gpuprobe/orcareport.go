@@ -31,6 +31,15 @@ func WantsORCA(request http.Header) bool {
 	return false
 }
 
+// AskORCA makes a request ask for a report.
+func AskORCA(request http.Header) { request.Set(orcaFormat, "JSON") }
+
+// DropORCA takes a report out of a response.
+func DropORCA(response http.Header) {
+	response.Del(orcaHeader)
+	response.Del(orcaBinHeader)
+}
+
 // SetORCA puts the report that a request asks for into the headers of its
 // response: TEXT and JSON into endpoint-load-metrics, BIN into
 // endpoint-load-metrics-bin. A report that is there already stays: whoever

@@ -168,37 +168,6 @@ func TestOneLostQuestionIsNoFailure(t *testing.T) {
 	}
 }
 
-func TestSourcesAddUp(t *testing.T) {
-	now := time.Now()
-	s := gpuprobe.Sample{
-		MeasuredAt: now,
-		Devices:    []gpuprobe.Device{{UUID: "a", Index: some(0), Utilization: some(0.5)}},
-		Queue:      some(1.), KVCache: some(0.2), Model: "first", Healthy: some(true),
-	}
-	merge(&s, &gpuprobe.Sample{
-		MeasuredAt: now.Add(-time.Second),
-		Devices: []gpuprobe.Device{
-			{UUID: "a", Utilization: some(0.9), PowerW: some(100.)},
-			{Index: some(0), TemperatureC: some(50.)},
-			{UUID: "b"},
-		},
-		Queue: some(2.), Running: some(3.), KVCache: some(0.4), Model: "second", Healthy: some(false),
-	})
-	if len(s.Devices) != 2 || s.Devices[0].Utilization != some(0.5) || s.Devices[0].PowerW != some(100.) || s.Devices[0].TemperatureC != some(50.) {
-		t.Errorf("devices %+v", s.Devices)
-	}
-	if s.Queue != some(3.) || s.Running != some(3.) || s.InFlight != some(5.) || s.KVCache != some(0.4) || s.Model != "first" ||
-		s.Healthy != some(false) || !s.MeasuredAt.Equal(now.Add(-time.Second)) {
-		t.Errorf("%+v", s)
-	}
-	for range 300 {
-		merge(&s, &gpuprobe.Sample{Devices: []gpuprobe.Device{{UUID: strings.Repeat("x", len(s.Devices))}}})
-	}
-	if len(s.Devices) != maxDevices {
-		t.Errorf("%d devices", len(s.Devices))
-	}
-}
-
 func TestOldReadingsAreLeftOut(t *testing.T) {
 	now := time.Now()
 	read := func(age time.Duration, err error) gpuprobe.Reading {

@@ -1,7 +1,6 @@
 package nodeagent
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,7 +115,7 @@ func (s *sources) into(state *State, now time.Time) {
 			state.note("%s: %s", s.configs[i].Kind, why)
 			continue
 		}
-		merge(&state.Sample, &r.Sample)
+		gpuprobe.Merge(&state.Sample, &r.Sample)
 	}
 }
 
@@ -132,7 +131,7 @@ func (s *sources) hostInto(state *State, now time.Time) {
 		r := s.watches[i].Latest()
 		why := unfit(r, now, s.interval)
 		if why == "" {
-			merge(&state.Sample, &r.Sample)
+			gpuprobe.Merge(&state.Sample, &r.Sample)
 			for j := i + 1; j < len(s.watches); j++ {
 				if s.watches[j] != nil {
 					s.watches[j].Close()
@@ -163,96 +162,4 @@ func unfit(r gpuprobe.Reading, now time.Time, interval time.Duration) string {
 		return fmt.Sprintf("measured %s ago", age.Round(time.Second))
 	}
 	return ""
-}
-
-// merge adds a second source's sample. Of a device that both know, and of
-// names, the first source's values stand; counts add up, as those of several
-// servers; of shares the larger counts; a verdict is good only if both are.
-func merge(s, more *gpuprobe.Sample) {
-	if s.MeasuredAt.IsZero() || more.MeasuredAt.Before(s.MeasuredAt) {
-		s.MeasuredAt = more.MeasuredAt
-	}
-	for _, d := range more.Devices {
-		mergeDevice(s, d)
-	}
-	larger(&s.Utilization, more.Utilization)
-	larger(&s.MemoryUtilization, more.MemoryUtilization)
-	larger(&s.CPUUtilization, more.CPUUtilization)
-	larger(&s.HostMemoryUtilization, more.HostMemoryUtilization)
-	larger(&s.KVCache, more.KVCache)
-	add(&s.Queue, more.Queue)
-	add(&s.Running, more.Running)
-	// Some servers tell running and waiting apart, some do not.
-	inFlight := more.InFlight
-	if !inFlight.Known() && more.Running.Known() {
-		inFlight = gpuprobe.Some(more.Running.Or(0) + more.Queue.Or(0))
-	}
-	add(&s.InFlight, inFlight)
-	s.Model, s.ModelDigest = cmp.Or(s.Model, more.Model), cmp.Or(s.ModelDigest, more.ModelDigest)
-	both(&s.Healthy, more.Healthy)
-	both(&s.APIHealthy, more.APIHealthy)
-	both(&s.WebUIHealthy, more.WebUIHealthy)
-}
-
-// maxDevices bounds a report, as gpuprobe bounds a source.
-const maxDevices = 256
-
-func mergeDevice(s *gpuprobe.Sample, d gpuprobe.Device) {
-	for i := range s.Devices {
-		if k := &s.Devices[i]; sameDevice(k, &d) {
-			k.UUID, k.Name = cmp.Or(k.UUID, d.UUID), cmp.Or(k.Name, d.Name)
-			first(&k.Index, d.Index)
-			first(&k.Utilization, d.Utilization)
-			first(&k.MemoryUsedBytes, d.MemoryUsedBytes)
-			first(&k.MemoryTotalBytes, d.MemoryTotalBytes)
-			first(&k.TemperatureC, d.TemperatureC)
-			first(&k.PowerW, d.PowerW)
-			first(&k.Throttle, d.Throttle)
-			if !k.XID.Known() {
-				k.XID, k.XIDAt = d.XID, d.XIDAt
-			}
-			first(&k.ECCUncorrected, d.ECCUncorrected)
-			return
-		}
-	}
-	if len(s.Devices) < maxDevices {
-		s.Devices = append(s.Devices, d)
-	}
-}
-
-// sameDevice goes by the UUID, or by the index where one side has none.
-func sameDevice(a, b *gpuprobe.Device) bool {
-	if a.Instance != b.Instance {
-		return false
-	}
-	if a.UUID != "" && b.UUID != "" {
-		return a.UUID == b.UUID
-	}
-	i, known := a.Index.Get()
-	j, too := b.Index.Get()
-	return known && too && i == j
-}
-
-func first[T any](o *gpuprobe.Optional[T], v gpuprobe.Optional[T]) {
-	if !o.Known() {
-		*o = v
-	}
-}
-
-func larger(o *gpuprobe.Optional[float64], v gpuprobe.Optional[float64]) {
-	if value, ok := v.Get(); ok {
-		*o = gpuprobe.Some(max(o.Or(value), value))
-	}
-}
-
-func add(o *gpuprobe.Optional[float64], v gpuprobe.Optional[float64]) {
-	if value, ok := v.Get(); ok {
-		*o = gpuprobe.Some(o.Or(0) + value)
-	}
-}
-
-func both(o *gpuprobe.Optional[bool], v gpuprobe.Optional[bool]) {
-	if value, ok := v.Get(); ok {
-		*o = gpuprobe.Some(o.Or(true) && value)
-	}
 }
