@@ -56,7 +56,7 @@ func TestAvoidanceLapsesWithItsTelemetry(t *testing.T) {
 func TestAvoidanceLivesWithTheNode(t *testing.T) {
 	n := NewNode("a")
 	rule := AvoidRule{KVCache, 0.95}
-	if n.Avoidance(rule) != n.Avoidance(rule) {
+	if first := n.Avoidance(rule); n.Avoidance(rule) != first {
 		t.Error("two pools with one rule see two standings")
 	}
 	if n.Avoidance(rule) == n.Avoidance(AvoidRule{KVCache, 0.9}) {

@@ -93,11 +93,3 @@ func (n *Node) OrderedWeight() (w float64, ok bool) {
 
 // ordered reports whether any order stands.
 func (n *Node) ordered() bool { return n.orders.word.Load() != 0 }
-
-// weight is what the candidate counts with.
-func (c *Candidate) weight() float64 {
-	if w, ok := c.Node.OrderedWeight(); ok {
-		return w
-	}
-	return c.Weight
-}
