@@ -60,13 +60,13 @@ type flowLimit interface {
 type flowQueue interface {
 	push(now time.Duration, r *flowRequest) // may call r.reject, at once or later
 	pop(now time.Duration) *flowRequest     // nil when nobody waits
+	answered(now, took time.Duration)
 }
 
 type flowRequest struct {
 	arrived time.Duration
 	urgency Urgency
 	reject  func(now time.Duration)
-	ticket  *Ticket
 }
 
 type flowScenario struct {
@@ -270,6 +270,9 @@ func (m *flowSim) start(now time.Duration, g, i int, r *flowRequest) {
 	n.add(now, &flowJob{work: work * n.service.Seconds(), end: func(end time.Duration) {
 		gate.flying[i]--
 		gate.limits[i].done(end, now, inFlight, Served)
+		if gate.queue != nil {
+			gate.queue.answered(end, end-now)
+		}
 		m.result.requests = append(m.result.requests, flowServed{r.arrived, end, g, i, r.urgency, true})
 		m.fill(end, g)
 	}})

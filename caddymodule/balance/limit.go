@@ -399,7 +399,7 @@ func (l *Limit) search() {
 		case l.mode == limitUp && worth && seen.latency() < limitSlowdown*l.best:
 			l.grown = true
 		case l.mode == limitDown && !worth:
-		case l.mode == limitUp && !l.grown:
+		case l.mode == limitUp && !l.grown && l.back > limitStart:
 			l.mode, l.knee = limitDown, l.back
 			seen = l.before
 		default:
