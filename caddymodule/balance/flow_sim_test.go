@@ -18,14 +18,16 @@ type flowKind uint8
 const (
 	fifo     flowKind = iota // slots workers, the rest waits in order
 	sharing                  // all requests at once; beyond slots they slow each other down
-	batching                 // one pass at a time takes up to slots requests
+	batching                 // one pass at a time takes up to slots requests, and waits for them
+	eager                    // the same, but it waits for nobody
 )
 
-func (k flowKind) String() string { return [...]string{"fifo", "sharing", "batching"}[k] }
+func (k flowKind) String() string { return [...]string{"fifo", "sharing", "batching", "eager"}[k] }
 
 // flowNature is what a node is like. A pass of a batching node takes 0.8 of
-// service for one request and all of it for a full batch, and waits a tenth of
-// service for the batch to fill.
+// service for one request and all of it for a full batch; it waits a tenth of
+// service for the batch to fill, unless it is eager: then the knee is at two
+// full batches, for one waits while the other is under way.
 type flowNature struct {
 	kind    flowKind
 	slots   int
@@ -287,7 +289,7 @@ func (n *flowNode) add(now time.Duration, j *flowJob) {
 		n.progress(now)
 		n.running = append(n.running, j)
 		n.schedule(now)
-	case batching:
+	case batching, eager:
 		n.waiting = append(n.waiting, j)
 		n.pass(now, false)
 	}
@@ -312,7 +314,7 @@ func (n *flowNode) pass(now time.Duration, gathered bool) {
 	if n.busy > 0 || len(n.waiting) == 0 {
 		return
 	}
-	if len(n.waiting) < room && !gathered {
+	if n.kind == batching && len(n.waiting) < room && !gathered {
 		if !n.gather {
 			n.gather = true
 			n.sim.at(now+n.service/10, func(now time.Duration) {
@@ -413,9 +415,3 @@ func (r flowResult) mean(samples [][]float64, from, to time.Duration) float64 {
 	}
 	return sum / float64(max(1, n))
 }
-
-// fixedLimit is a limit set by hand.
-type fixedLimit int
-
-func (l fixedLimit) limit(time.Duration) int                   { return int(l) }
-func (l fixedLimit) done(_, _ time.Duration, _ int, _ Verdict) {}

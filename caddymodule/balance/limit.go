@@ -26,6 +26,10 @@ const (
 	// beyond a full batch.
 	limitGain = 0.3
 
+	// limitStrongGain in two steps running makes the limit double. It is more
+	// than one of four gateways gains that takes from the others.
+	limitStrongGain = 0.85
+
 	// How many standard errors the gain must be off limitGain for a step up
 	// or down: too low a limit costs throughput, too high a one only some
 	// waiting at the node.
@@ -57,8 +61,13 @@ const (
 	// twice as long with full batches waiting as with nothing to do; the rest
 	// is for chance. limitForget is the time constant with which the best is
 	// forgotten.
-	limitSlowdown = 4.0
+	limitSlowdown = 3.0
 	limitForget   = 10 * time.Minute
+
+	// limitFair is the limit above which steps up are the smaller the larger
+	// the limit is, by its root, while steps down stay in proportion: gateways
+	// that share a node come to have equal shares, as TCP's flows do.
+	limitFair = 8.0
 
 	// The steps down, in logarithms of the limit: the first after a step up,
 	// how much each grows over the one before, and the longest.
@@ -107,8 +116,10 @@ type Limit struct {
 	refused bool // in this slot
 
 	latency float64 // moving average of the time that answers take, in seconds
+	known   float64 // how many answers it is of
 	best    float64 // the lowest that was, and bestAt when
 	bestAt  time.Duration
+	proven  float64 // the knee when the node last answered in good time
 	scatter limitScatter
 
 	// The answers of this cycle, and of cycles that left it undecided. While
@@ -116,6 +127,7 @@ type Limit struct {
 	lower, upper             limitWindow
 	lowerBefore, upperBefore limitLevel
 	step                     float64 // the next one down
+	rising                   bool    // the last step was up
 	usual                    float64 // latency at the upper level, in seconds; 0: not known
 
 	// While searching: the level before, and the knee if this one is worse.
@@ -224,7 +236,7 @@ func (l *Limit) Done(now, began time.Duration, inFlight int, v Verdict) {
 	took := (now - began).Seconds()
 	if now >= l.until {
 		if l.until == 0 {
-			l.latency, l.best = took, took
+			l.latency = took
 		} else {
 			l.close(now)
 		}
@@ -234,7 +246,8 @@ func (l *Limit) Done(now, began time.Duration, inFlight int, v Verdict) {
 	l.lower.observe(began, took, inFlight, ok)
 	l.upper.observe(began, took, inFlight, ok)
 	if ok {
-		l.latency += (took - l.latency) / max(16, 2*l.knee)
+		l.known++
+		l.latency += (took - l.latency) / min(l.known, max(limitSample, 2*l.knee))
 		l.scatter.observe(now, took, l.latency)
 	} else if v == Busy {
 		l.refuse()
@@ -300,8 +313,13 @@ func (l *Limit) set(limit int) {
 
 // close takes the slot that ends into account.
 func (l *Limit) close(now time.Duration) {
-	l.best *= 1 + float64(now-l.bestAt)/float64(limitForget)
-	l.best, l.bestAt = min(l.best, l.latency), now
+	if l.known >= limitSample {
+		l.best *= 1 + float64(now-l.bestAt)/float64(limitForget)
+		if l.best == 0 || l.latency < l.best {
+			l.best = l.latency
+		}
+		l.bestAt = now
+	}
 	if l.mode != limitSteady {
 		if l.upper.valid() {
 			l.search()
@@ -337,23 +355,39 @@ func (l *Limit) decide() {
 		return
 	}
 	gain, stderr := l.gain(low, high)
-	if debugLimit != nil {
-		debugLimit(l, l.until, gain, stderr)
-	}
 	switch {
 	case gain > limitGain+limitSureUp*stderr:
-		if high.latency() < limitSlowdown*l.best {
-			l.knee = min(MaxLimit, l.knee*math.Pow(high.limit()/low.limit(), min(1, (gain-limitGain)/(1-limitGain))))
-			l.step = limitFirstStep
+		if l.rising && gain > limitStrongGain && !l.slow(high.latency()) {
+			l.research(limitUp)
+			return
 		}
+		share := min(1, (gain-limitGain)/(1-limitGain)) * min(1, math.Sqrt(limitFair/l.knee))
+		l.knee = min(l.ceiling(high.latency()), l.knee*math.Pow(high.limit()/low.limit(), share))
+		l.rising, l.step = true, limitFirstStep
 	case gain < limitGain-limitSureDown*stderr:
 		l.knee = max(1, l.knee*math.Exp(-l.step))
-		l.step = min(limitLongestStep, limitStepGrowth*l.step)
+		l.rising, l.step = false, min(limitLongestStep, limitStepGrowth*l.step)
 	default:
 		return
 	}
+	if !l.slow(high.latency()) {
+		l.proven = l.knee
+	}
 	l.usual = high.latency()
 	l.lowerBefore, l.upperBefore = limitLevel{}, limitLevel{}
+}
+
+// slow reports whether a node that answers so late gets no more.
+func (l *Limit) slow(latency float64) bool {
+	return l.best != 0 && latency > limitSlowdown*l.best
+}
+
+// ceiling is how far the limit may rise at a latency.
+func (l *Limit) ceiling(latency float64) float64 {
+	if l.slow(latency) {
+		return max(l.knee, l.proven)
+	}
+	return MaxLimit
 }
 
 // jumped begins a search if the node has changed beyond what the limit did.
@@ -369,13 +403,18 @@ func (l *Limit) jumped(seen limitLevel) bool {
 	if math.Abs(change) < math.Log(limitJump)+2*math.Sqrt(l.scatter.variance/seen.stretches()) {
 		return false
 	}
-	l.mode = limitUp
-	if change > 0 {
-		l.mode = limitDown
+	if change < 0 {
+		l.research(limitUp)
+	} else {
+		l.research(limitDown)
 	}
-	l.back, l.before, l.grown = l.knee, limitLevel{}, true
-	l.reset()
 	return true
+}
+
+// research begins a search at the knee as it was believed.
+func (l *Limit) research(mode limitMode) {
+	l.mode, l.back, l.before, l.grown = mode, l.knee, limitLevel{}, true
+	l.reset()
 }
 
 // search doubles or halves the limit from slot to slot for as long as that is
@@ -396,7 +435,7 @@ func (l *Limit) search() {
 		}
 		worth := gain > limitGain
 		switch {
-		case l.mode == limitUp && worth && seen.latency() < limitSlowdown*l.best:
+		case l.mode == limitUp && worth && !l.slow(seen.latency()):
 			l.grown = true
 		case l.mode == limitDown && !worth:
 		case l.mode == limitUp && !l.grown && l.back > limitStart:
@@ -423,9 +462,7 @@ func (l *Limit) settle(knee float64) {
 	l.knee, l.mode = knee, limitSteady
 	l.before, l.lowerBefore, l.upperBefore = limitLevel{}, limitLevel{}, limitLevel{}
 	l.reset()
-	l.step, l.usual = limitLongestStep, 0
+	l.step, l.usual, l.rising = limitLongestStep, 0, false
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-var debugLimit func(l *Limit, now time.Duration, e, stderr float64)

@@ -66,7 +66,6 @@ type ticket struct {
 type line struct {
 	capacity int
 	patience time.Duration
-	lenient  bool // never shorten the line, for comparison
 
 	levels [urgencies]struct {
 		first, last *ticket
@@ -259,7 +258,7 @@ func (l *line) short() time.Duration {
 
 // limit returns how long requests may wait at present.
 func (l *line) limit(now time.Duration) time.Duration {
-	if !l.lenient && l.overloaded(now) {
+	if l.overloaded(now) {
 		return min(l.patience, l.short())
 	}
 	return l.patience
@@ -277,14 +276,15 @@ func (l *line) overloaded(now time.Duration) bool {
 	return much || more && now-l.soon > lineLong
 }
 
-// The bounds of what a refused client is told.
-const minRetryAfter, maxRetryAfterTold = time.Second, time.Minute
+// What a refused client is told is within these bounds.
+const minRetry, maxRetry = time.Second, time.Minute
 
-// retryAfter returns when the line, as it is now, will have been served.
+// retryAfter returns when those who wait now will have been answered, in full
+// seconds as the Retry-After field has them.
 func (l *line) retryAfter() time.Duration {
 	rate := l.rate()
 	if rate == 0 {
-		return minRetryAfter
+		return minRetry
 	}
-	return min(maxRetryAfterTold, max(minRetryAfter, seconds(math.Ceil(float64(l.length)/rate))))
+	return min(maxRetry, max(minRetry, seconds(math.Ceil(float64(l.length)/rate))))
 }
