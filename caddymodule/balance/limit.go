@@ -126,9 +126,11 @@ type Limit struct {
 	// searching, upper has those at the present limit.
 	lower, upper             limitWindow
 	lowerBefore, upperBefore limitLevel
-	step                     float64 // the next one down
-	rising                   bool    // the last step was up
-	usual                    float64 // latency at the upper level, in seconds; 0: not known
+	recent                   limitLevel // that came in this slot, to requests that met the lower level
+	spare                    float64    // the others of this slot
+	step                     float64    // the next one down
+	rising                   bool       // the last step was up
+	usual                    float64    // latency at the upper level, in seconds; 0: not known
 
 	// While searching: the level before, and the knee if this one is worse.
 	before limitLevel
@@ -246,6 +248,11 @@ func (l *Limit) Done(now, began time.Duration, inFlight int, v Verdict) {
 	l.lower.observe(began, took, inFlight, ok)
 	l.upper.observe(began, took, inFlight, ok)
 	if ok {
+		if float64(inFlight) >= math.Floor(l.knee) {
+			l.recent.add(limitLevel{1, took, float64(inFlight)})
+		} else {
+			l.spare++
+		}
 		l.known++
 		l.latency += (took - l.latency) / min(l.known, max(limitSample, 2*l.knee))
 		l.scatter.observe(now, took, l.latency)
@@ -303,7 +310,9 @@ func (l *Limit) begin(now time.Duration) {
 	l.set(limit)
 }
 
-func (l *Limit) reset() { l.lower, l.upper = limitWindow{}, limitWindow{} }
+func (l *Limit) reset() {
+	l.lower, l.upper = limitWindow{}, limitWindow{}
+}
 
 func (l *Limit) set(limit int) {
 	if l.now.Swap(int32(limit)) != int32(limit) {
@@ -326,10 +335,13 @@ func (l *Limit) close(now time.Duration) {
 		}
 		return
 	}
+	if l.jumped() {
+		return
+	}
 	if int64((now+l.clock)/l.length)/limitCycle == l.cycle || !l.upper.valid() {
 		return
 	}
-	if l.jumped(l.upper.seen) || !l.lower.valid() {
+	if !l.lower.valid() {
 		return
 	}
 	l.lowerBefore.add(l.lower.seen)
@@ -391,8 +403,10 @@ func (l *Limit) ceiling(latency float64) float64 {
 }
 
 // jumped begins a search if the node has changed beyond what the limit did.
-func (l *Limit) jumped(seen limitLevel) bool {
-	if seen.answers < limitSample {
+func (l *Limit) jumped() bool {
+	seen, spare := l.recent, l.spare
+	l.recent, l.spare = limitLevel{}, 0
+	if seen.answers < limitSample || seen.answers < 4*spare {
 		return false
 	}
 	if l.usual == 0 {
