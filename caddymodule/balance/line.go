@@ -46,7 +46,10 @@ const (
 
 	// An overload too small to be seen in two stretches is one that has let
 	// nobody in sooner for lineLong, and goes on.
-	lineLong = 2 * time.Second
+	lineLong = time.Second
+
+	// lineForget is how long it takes to believe that answers take longer.
+	lineForget = time.Minute
 )
 
 // ticket is a place in a line.
@@ -73,7 +76,9 @@ type line struct {
 	}
 	length int
 
-	service float64 // moving average of the time that answers take, in seconds
+	// Moving average of the time that answers take, in seconds, and the lowest
+	// that it was: under overload they wait at the node, too.
+	service, best float64
 
 	// Time with somebody waiting, in seconds, and the answers in it.
 	at            time.Duration
@@ -196,6 +201,7 @@ func (l *line) admit(now time.Duration, t *ticket) {
 
 // answered hears how long an answer took.
 func (l *line) answered(now, took time.Duration) {
+	forget := min(1, float64(now-l.at)/float64(lineForget))
 	l.pass(now)
 	l.traffic[0].answers++
 	if l.length > 0 {
@@ -203,8 +209,10 @@ func (l *line) answered(now, took time.Duration) {
 	}
 	if l.service == 0 {
 		l.service = took.Seconds()
+		l.best = l.service
 	}
 	l.service += (took.Seconds() - l.service) / 32
+	l.best = min(l.service, l.best+(l.service-l.best)*forget)
 }
 
 // pass lets time pass for the rates. Only time with somebody waiting counts:
@@ -223,7 +231,7 @@ func (l *line) pass(now time.Duration) {
 	if l.length == 0 || since == 0 {
 		return
 	}
-	keep := math.Exp(-since.Seconds() / max(lineMemory.Seconds(), lineMemoryServices*l.service))
+	keep := math.Exp(-since.Seconds() / max(lineMemory.Seconds(), lineMemoryServices*l.best))
 	l.span = l.span*keep + since.Seconds()
 	l.answers *= keep
 }
@@ -253,7 +261,7 @@ func (l *line) wait(u Urgency) time.Duration {
 }
 
 func (l *line) short() time.Duration {
-	return max(lineShort, lineServices*seconds(l.service))
+	return max(lineShort, lineServices*seconds(l.best))
 }
 
 // limit returns how long requests may wait at present.
