@@ -167,7 +167,7 @@ func TestOverloadYieldsWhatIsPossible(t *testing.T) {
 			{"Gradient2, ours", func(int, int) flowLimit { return newGradient() }, ourLine},
 			{"none", func(int, int) flowLimit { return fixedLimit(never) }, func(int) flowQueue { return &plainQueue{never, time.Hour, never, nil} }},
 		} {
-			const seeds = 5
+			const seeds = 3
 			var sum outcome
 			least := 1e9
 			for seed := range uint64(seeds) {

@@ -32,15 +32,15 @@ func (s Shed) String() string { return shedNames[s] }
 // Sheds lists all reasons, for metrics with one series each.
 func Sheds() []Shed { return []Shed{ShedFull, ShedEvicted, ShedLate, ShedTimeout} }
 
-// Refusal is the error of a request that was shed.
-type Refusal struct {
+// RefusalError is the error of a request that was shed.
+type RefusalError struct {
 	Why Shed
 	// RetryAfter is when the requests that now wait will have been answered,
 	// from 1 s to 60 s.
 	RetryAfter time.Duration
 }
 
-func (r *Refusal) Error() string {
+func (r *RefusalError) Error() string {
 	return fmt.Sprintf("no node has room and the queue refused (%v); retry after %v", r.Why, r.RetryAfter)
 }
 
@@ -74,7 +74,7 @@ type Queue struct {
 // waiter is the part of a ticket that a queue adds to its place in the line.
 type waiter struct {
 	call    chan struct{} // of capacity 1
-	refusal *Refusal      // guarded by the queue's lock
+	refusal *RefusalError      // guarded by the queue's lock
 }
 
 // NewQueue returns an empty queue. clock tells the time as all others who use
@@ -101,7 +101,7 @@ func (q *Queue) Shed(why Shed) uint64 { return q.shed[why].Load() }
 
 // Wait calls try, which reserves a node if one has room, until it returns
 // true: at once if nobody waits, and when it is the request's turn otherwise.
-// Only one waiter's try runs at a time. The error is a *Refusal or the
+// Only one waiter's try runs at a time. The error is a *RefusalError or the
 // context's.
 func (q *Queue) Wait(ctx context.Context, u Urgency, try func() bool) error {
 	if q.waiting.Load() == 0 && try() {
@@ -145,6 +145,16 @@ func (q *Queue) Answered(took time.Duration) {
 	q.wake(now)
 }
 
+// answered is Answered without a call.
+func (q *Queue) answered(took time.Duration) {
+	if q.waiting.Load() == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.line.answered(q.clock(), took)
+}
+
 // Wake says that a node may have room for another reason: it came up, its
 // limit rose, a drain or an ejection ended.
 func (q *Queue) Wake() {
@@ -186,7 +196,7 @@ func (q *Queue) refuse(t *ticket, why Shed) {
 }
 
 // enter puts t into the line.
-func (q *Queue) enter(ctx context.Context, now time.Duration, t *ticket) *Refusal {
+func (q *Queue) enter(ctx context.Context, now time.Duration, t *ticket) *RefusalError {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t.deadline = now + q.line.patience
@@ -210,7 +220,7 @@ func (q *Queue) enter(ctx context.Context, now time.Duration, t *ticket) *Refusa
 }
 
 // turn lets the waiter of t try.
-func (q *Queue) turn(ctx context.Context, t *ticket, try func() bool) (served bool, _ *Refusal) {
+func (q *Queue) turn(ctx context.Context, t *ticket, try func() bool) (served bool, _ *RefusalError) {
 	q.mu.Lock()
 	refusal := t.refusal
 	q.mu.Unlock()
@@ -247,13 +257,13 @@ func (q *Queue) leave(t *ticket) {
 	}
 }
 
-func (q *Queue) refusal(why Shed) *Refusal {
+func (q *Queue) refusal(why Shed) *RefusalError {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.refusalLocked(why)
 }
 
-func (q *Queue) refusalLocked(why Shed) *Refusal {
+func (q *Queue) refusalLocked(why Shed) *RefusalError {
 	q.shed[why].Add(1)
-	return &Refusal{Why: why, RetryAfter: q.line.retryAfter()}
+	return &RefusalError{Why: why, RetryAfter: q.line.retryAfter()}
 }
