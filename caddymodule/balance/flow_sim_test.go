@@ -79,7 +79,9 @@ type flowScenario struct {
 	length   time.Duration
 	newLimit func(gateway, node int) flowLimit
 	newQueue func(gateway int) flowQueue
-	urgency  func(u float64) Urgency // of a request that drew u
+	urgency  func(u float64) Urgency                                // of a request that drew u
+	wait     func(now time.Duration, gate *flowGate, node int) bool // rather than take a node that the balancer chose; nil: never
+	balanced bool                                                   // by Balancer.Pick, instead of the node that is least full
 	seed     uint64
 }
 
@@ -115,6 +117,7 @@ type flowGate struct {
 	queue  flowQueue
 	rng    *rand.Rand
 	open   bool
+	gpu    *gpu // if balanced
 }
 
 type flowJob struct {
@@ -145,6 +148,9 @@ func flowRun(s flowScenario) flowResult {
 		}
 		if s.newQueue != nil {
 			gate.queue = s.newQueue(g)
+		}
+		if s.balanced {
+			gate.gpu = newGPU(scenario{nodes: make([]simNode, len(s.nodes)), seed: s.seed}, g).(*gpu)
 		}
 		m.gates = append(m.gates, gate)
 		begin := time.Second
@@ -225,40 +231,61 @@ func (m *flowSim) arrive(now time.Duration, g int) {
 	m.fill(now, g)
 }
 
-// fill starts requests while a node has room: the fullest to its limit last,
-// by lot among equals.
+// fill starts requests while a node has room.
 func (m *flowSim) fill(now time.Duration, g int) {
 	gate := m.gates[g]
 	for gate.open && (m.rate != nil || now < m.length) {
-		best, least, ties := -1, math.Inf(1), 0
-		for i := range m.nodes {
-			limit := gate.limits[i].limit(now)
-			if gate.flying[i] >= limit {
-				continue
-			}
-			switch full := float64(gate.flying[i]+1) / float64(limit); {
-			case full < least:
-				best, least, ties = i, full, 1
-			case full == least:
-				if ties++; gate.rng.IntN(ties) == 0 {
-					best = i
-				}
-			}
-		}
-		if best < 0 {
+		a := new(Attempt)
+		node := m.pick(now, gate, a)
+		if node < 0 {
 			return
 		}
 		r := &flowRequest{arrived: now, urgency: DefaultUrgency}
 		if m.rate != nil {
 			if r = gate.queue.pop(now); r == nil {
+				if gate.gpu != nil {
+					a.End(now)
+				}
 				return
 			}
 		}
-		m.start(now, g, best, r)
+		m.start(now, g, node, r, a)
 	}
 }
 
-func (m *flowSim) start(now time.Duration, g, i int, r *flowRequest) {
+// pick returns a node below its limit, -1 if there is none: the one that the
+// balancer wants, or else the least full, by lot among equals.
+func (m *flowSim) pick(now time.Duration, gate *flowGate, a *Attempt) int {
+	if gate.gpu != nil {
+		for i := range m.nodes {
+			gate.gpu.candidates[i].Full = gate.flying[i] >= gate.limits[i].limit(now)
+		}
+		i, _ := gate.gpu.balancer.Pick(now, gate.gpu.candidates, a)
+		if i >= 0 && m.wait != nil && m.wait(now, gate, i) {
+			a.End(now)
+			return -1
+		}
+		return i
+	}
+	best, least, ties := -1, math.Inf(1), 0
+	for i := range m.nodes {
+		limit := gate.limits[i].limit(now)
+		if gate.flying[i] >= limit {
+			continue
+		}
+		switch full := float64(gate.flying[i]+1) / float64(limit); {
+		case full < least:
+			best, least, ties = i, full, 1
+		case full == least:
+			if ties++; gate.rng.IntN(ties) == 0 {
+				best = i
+			}
+		}
+	}
+	return best
+}
+
+func (m *flowSim) start(now time.Duration, g, i int, r *flowRequest, a *Attempt) {
 	gate, n := m.gates[g], m.nodes[i]
 	gate.flying[i]++
 	inFlight := gate.flying[i]
@@ -271,6 +298,10 @@ func (m *flowSim) start(now time.Duration, g, i int, r *flowRequest) {
 	}
 	n.add(now, &flowJob{work: work * n.service.Seconds(), end: func(end time.Duration) {
 		gate.flying[i]--
+		if gate.gpu != nil {
+			a.Answer(end, Served, 0)
+			a.End(end)
+		}
 		gate.limits[i].done(end, now, inFlight, Served)
 		if gate.queue != nil {
 			gate.queue.answered(end, end-now)

@@ -260,6 +260,11 @@ func (l *line) wait(u Urgency) time.Duration {
 	return seconds(float64(ahead) / rate)
 }
 
+// backlog is how long it takes until all who wait have been let in, 0 if that
+// is not known.
+func (l *line) backlog() time.Duration { return l.wait(LeastUrgent) }
+
+// short is how long requests wait at most under overload.
 func (l *line) short() time.Duration {
 	return max(lineShort, lineServices*seconds(l.best))
 }

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -271,4 +272,91 @@ func TestBurstIsServedAsItCame(t *testing.T) {
 		worst = max(worst, q.ended-q.arrived)
 	}
 	t.Logf("the last of the burst is answered after %v", worst)
+}
+
+// percentile returns the p-th percentile of what answers to requests that
+// arrived within [from, to) took.
+func (r flowResult) percentile(p float64, from, to time.Duration) time.Duration {
+	var all []time.Duration
+	for _, q := range r.requests {
+		if q.ok && q.arrived >= from && q.arrived < to {
+			all = append(all, q.ended-q.arrived)
+		}
+	}
+	slices.Sort(all)
+	return all[min(len(all)-1, int(p/100*float64(len(all))))]
+}
+
+// waitForFaster is worthWaiting for any node that is full.
+func waitForFaster(now time.Duration, gate *flowGate, node int) bool {
+	all := gate.gpu.candidates
+	backlog := gate.queue.(*lineQueue).backlog().Seconds()
+	for i := range all {
+		if all[i].Full && worthWaiting(all[node].Node.latency.known(), all[i].Node.latency.known(), gate.limits[i].limit(now), backlog) {
+			return true
+		}
+	}
+	return false
+}
+
+// Late binding: a request that waits at the gateway until a node really has
+// room is not stuck behind a slow one. With the balancer's own choice of node.
+func TestLateBinding(t *testing.T) {
+	normal := flowNature{kind: fifo, slots: 2, service: 20 * ms, sigma: simSigma}
+	during := func(factor float64) flowNature {
+		n := normal
+		n.slowed = func(now time.Duration) float64 {
+			if now >= 30*sec && now < 60*sec {
+				return factor
+			}
+			return 1
+		}
+		return n
+	}
+	constant := func(factor float64) flowNature {
+		n := normal
+		n.slowed = func(time.Duration) float64 { return factor }
+		return n
+	}
+	none := func(int, int) flowLimit { return fixedLimit(never) }
+	patient := func(int) flowQueue { return &plainQueue{never, time.Hour, never, nil} }
+	for _, c := range []struct {
+		name  string
+		nodes []flowNature
+		rate  float64
+	}{
+		{"equal nodes at 70 %", []flowNature{normal, normal, normal}, 210},
+		{"one gets an 85 % co-tenant", []flowNature{during(1 / 0.15), normal, normal}, 150},
+		{"1x, 2x and 4x slow", []flowNature{constant(1), constant(2), constant(4)}, 120},
+	} {
+		for _, gateways := range []int{1, 4} {
+			var p99 [3]time.Duration
+			for i, v := range []struct {
+				limit func(int, int) flowLimit
+				queue func(int) flowQueue
+				wait  func(time.Duration, *flowGate, int) bool
+			}{{none, patient, nil}, {learn, ourLine, nil}, {learn, ourLine, waitForFaster}} {
+				const seeds = 3
+				for seed := range uint64(seeds) {
+					r := flowRun(flowScenario{
+						nodes: c.nodes, gateways: gateways, length: 60 * sec, seed: seed, balanced: true,
+						newLimit: v.limit, newQueue: v.queue, wait: v.wait,
+						rate: func(time.Duration) float64 { return c.rate },
+					})
+					p99[i] += r.percentile(99, 30*sec, 60*sec) / seeds
+				}
+			}
+			t.Logf("%s, %d gateways: p99 %v early, %v as soon as a node has room, %v waiting for a faster one", c.name, gateways, p99[0].Round(ms), p99[1].Round(ms), p99[2].Round(ms))
+			if p99[2] > p99[0]*11/10 {
+				t.Errorf("%s, %d gateways: p99 %v early, %v late", c.name, gateways, p99[0], p99[2])
+			}
+		}
+	}
+	for seed := range uint64(3) {
+		o := overload(flowScenario{seed: seed, newLimit: learn, newQueue: ourLine, balanced: true, wait: waitForFaster}, 2).outcome(all)
+		t.Logf("overload: %+v", o)
+		if o.good < 290 || o.bad > 0 {
+			t.Errorf("overload, seed %d: %.1f good answers a second, %d bad seconds after", seed, o.good, o.bad)
+		}
+	}
 }

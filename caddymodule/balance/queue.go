@@ -52,8 +52,14 @@ type QueueOptions struct {
 	Patience time.Duration
 }
 
-// Queue is where requests wait, in order, until a node has room. Nobody polls:
-// answers and nodes that become available call the next one.
+// queueRecheck is how long after its last try the first in the line tries again
+// though nothing happened: time alone ends an ejection, and makes a node that
+// hangs one not worth waiting for (worthWaiting).
+const queueRecheck = 100 * time.Millisecond
+
+// Queue is where requests wait, in order, until a node has room. Answers and
+// nodes that become available call the next one; nobody polls, but for a look
+// of the first one now and then.
 //
 // One waiter at a time has its turn: it tries to get a node, and passes the
 // turn on when it has one, for there may be room for another. If it gets none
@@ -74,7 +80,7 @@ type Queue struct {
 // waiter is the part of a ticket that a queue adds to its place in the line.
 type waiter struct {
 	call    chan struct{} // of capacity 1
-	refusal *RefusalError      // guarded by the queue's lock
+	refusal *RefusalError // guarded by the queue's lock
 }
 
 // NewQueue returns an empty queue. clock tells the time as all others who use
@@ -96,6 +102,17 @@ func (q *Queue) Configure(o QueueOptions) {
 // Len returns how many requests wait.
 func (q *Queue) Len() int { return int(q.waiting.Load()) }
 
+// Backlog returns how long it takes until all who wait have been let in, 0 if
+// that is not known.
+func (q *Queue) Backlog() time.Duration {
+	if q.waiting.Load() == 0 {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.line.backlog()
+}
+
 // Shed returns how many requests were shed for the reason.
 func (q *Queue) Shed(why Shed) uint64 { return q.shed[why].Load() }
 
@@ -115,6 +132,8 @@ func (q *Queue) Wait(ctx context.Context, u Urgency, try func() bool) error {
 	defer q.leave(t) // however try ends
 	patience := time.NewTimer(t.deadline - now)
 	defer patience.Stop()
+	recheck := time.NewTimer(time.Hour)
+	defer recheck.Stop()
 	for {
 		select {
 		case <-t.call:
@@ -124,6 +143,9 @@ func (q *Queue) Wait(ctx context.Context, u Urgency, try func() bool) error {
 			case refusal != nil:
 				return refusal
 			}
+			recheck.Reset(queueRecheck)
+		case <-recheck.C:
+			q.recheck(t)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-patience.C:
@@ -217,6 +239,15 @@ func (q *Queue) enter(ctx context.Context, now time.Duration, t *ticket) *Refusa
 		q.wake(now) // an answer that came before t was in the line called nobody
 	}
 	return nil
+}
+
+// recheck calls t once more if it is still first.
+func (q *Queue) recheck(t *ticket) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.called == nil && q.line.first() == t {
+		q.next(q.clock())
+	}
 }
 
 // turn lets the waiter of t try.

@@ -300,6 +300,35 @@ func TestNodeThatComesUpIsAnEvent(t *testing.T) {
 	})
 }
 
+// Of ten waiters, one looks.
+func TestTheFirstLooksAgainThoughNothingHappens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(0, QueueOptions{10, time.Hour})
+		ctx, stop := context.WithCancel(t.Context())
+		var looks atomic.Int64
+		for range 10 {
+			go func() {
+				_ = d.Wait(ctx, DefaultUrgency, func() bool { looks.Add(1); return d.take() })
+			}()
+		}
+		synctest.Wait()
+		before := looks.Load()
+		time.Sleep(10*queueRecheck + ms)
+		synctest.Wait()
+		if n := looks.Load() - before; n != 10 {
+			t.Errorf("%d looks in %v", n, 10*queueRecheck)
+		}
+		d.room.Add(1)
+		time.Sleep(queueRecheck)
+		synctest.Wait()
+		if d.Len() != 9 {
+			t.Errorf("%d still wait", d.Len())
+		}
+		stop()
+		synctest.Wait()
+	})
+}
+
 // Two handlers share a node of one place; each has its own queue.
 func TestQueuesThatShareANodeTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
