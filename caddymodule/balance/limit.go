@@ -33,7 +33,7 @@ const (
 	// How many standard errors the gain must be off limitGain for a step up
 	// or down: too low a limit costs throughput, too high a one only some
 	// waiting at the node.
-	limitSureUp, limitSureDown = 0.5, 0.7
+	limitSureUp, limitSureDown = 0.3, 1.0
 
 	// limitSample is how many answers a level must have to be judged.
 	limitSample = 16

@@ -201,7 +201,11 @@ func (q *Queue) wake(now time.Duration) {
 func (q *Queue) next(now time.Duration) {
 	q.again = false
 	for t := q.line.late(now); t != nil; t = q.line.late(now) {
-		q.refuse(t, ShedLate)
+		why := ShedLate
+		if now >= t.deadline {
+			why = ShedTimeout
+		}
+		q.refuse(t, why)
 	}
 	if t := q.line.first(); t != nil {
 		q.called = t
