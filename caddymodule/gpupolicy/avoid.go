@@ -21,7 +21,7 @@ var avoidable = map[string]struct {
 }{
 	"gpu_memory":  {balance.Memory, true, 1, ""},
 	"kv_cache":    {balance.KVCache, true, 1, ""},
-	"queue":       {balance.Queue, false, 1e6, " requests"},
+	"queue":       {balance.Waiting, false, 1e6, " requests"},
 	"temperature": {balance.Temperature, false, 200, " °C"},
 }
 

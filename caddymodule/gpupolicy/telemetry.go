@@ -239,7 +239,7 @@ func reportOf(s *gpuprobe.Sample, at, interval time.Duration) balance.Report {
 	set(balance.Memory, s.GPUMemoryUtilization())
 	set(balance.KVCache, s.KVCache)
 	set(balance.Temperature, s.TemperatureC())
-	set(balance.Queue, s.Queue)
+	set(balance.Waiting, s.Queue)
 	set(balance.InFlight, inFlight(s))
 	set(balance.WeightShare, agentWeight(&s.Agent))
 	if well, ok := serving(s).Get(); ok {
