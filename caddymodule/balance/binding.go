@@ -16,3 +16,27 @@ func worthWaiting(room, full float64, limit int, backlog float64) bool {
 	}
 	return full*(1+1/float64(limit))+backlog < room
 }
+
+// worthWaiting reports whether a full node in service would have a request
+// answered sooner than the best of those with room. least is the score of the
+// latter. Called with the lock held, after survey.
+func (b *Balancer) worthWaiting(candidates []Candidate, least float64) bool {
+	backlog := -1.0
+	for i := range candidates {
+		c, v := &candidates[i], &b.views[i]
+		if !v.plain || c.Down || c.Tries > 0 || !c.full() {
+			continue
+		}
+		if backlog < 0 {
+			backlog = b.backlog().Seconds()
+		}
+		limit := c.Limit
+		if limit == 0 {
+			limit = int(c.Node.inFlight.Load()) // full by another's count
+		}
+		if worthWaiting(least, v.latency, max(1, limit), backlog) {
+			return true
+		}
+	}
+	return false
+}

@@ -50,6 +50,7 @@ func (n *Node) Drain(now time.Duration, announce func(State)) (s State, changed 
 // the address is often a new one, and empty looks ideal to every gateway. It
 // reports whether the node was drained.
 func (n *Node) Resume(now time.Duration) (changed bool) {
+	defer n.audience.Wake()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.drained() {

@@ -1,3 +1,8 @@
+//go:build !race
+
+// One goroutine in virtual time: nothing races, and with the race detector it
+// takes ten times as long. The tests without cgo run it.
+
 package balance
 
 import (
