@@ -67,21 +67,18 @@ func TestOrderedWeightChangesShares(t *testing.T) {
 		x, y = a.hits.Load()-x, b.hits.Load()-y
 		return float64(x) / float64(x+y)
 	}
-	equal := share()
-	_, body := ask(t, c, "PUT", "/gpu/nodes/"+a.addr+"/weight", `{"weight": 4}`)
-	if !strings.Contains(body, `"weight":4,"configured_weight":1,"ordered_weight":4`) {
+	// Which of two nodes alike is ahead is chance, and lasts for seconds.
+	eventually(t, "both nodes to have requests", func() bool { x := share(); return x > 0.1 && x < 0.9 })
+	_, body := ask(t, c, "PUT", "/gpu/nodes/"+a.addr+"/weight", `{"weight": 1000}`)
+	if !strings.Contains(body, `"weight":1000,"configured_weight":1,"ordered_weight":1000`) {
 		t.Error(body)
 	}
 	c.Reload(config)
-	heavy := share()
+	eventually(t, "the heavy node to have nearly all", func() bool { return share() > 0.95 })
 	if _, body := ask(t, c, "DELETE", "/gpu/nodes/"+a.addr+"/weight", ""); !strings.Contains(body, `"weight":1,"configured_weight":1,"ordered_weight":null`) {
 		t.Error(body)
 	}
-	again := share()
-	t.Logf("share with weight 1: %.2f, 4: %.2f, 1 again: %.2f", equal, heavy, again)
-	if heavy < equal+0.15 || heavy < again+0.15 || heavy < 0.65 {
-		t.Errorf("share with weight 1: %.2f, 4: %.2f, 1 again: %.2f; want a half, much more, a half", equal, heavy, again)
-	}
+	eventually(t, "the other to have its part again", func() bool { return share() < 0.8 })
 }
 
 func TestAnswersOfTheAPI(t *testing.T) {
@@ -95,7 +92,7 @@ func TestAnswersOfTheAPI(t *testing.T) {
 	}{
 		{"GET", "/gpu/nodes", "", 200, `"address":"10.0.0.9:8081","state":"up","reason":"in service","since":"20`},
 		{"GET", "/gpu/nodes/", "", 200, `[{"address":"10.0.0.9:8081"`},
-		{"GET", "/gpu/nodes/" + plain, "", 200, `"in_use":true,"in_flight":0,"latency_ms":null,"knee":null,"score":0.03,"factors":{"latency_ms":30,"slowdown":1,"load":1,"knee":1,"weight":1,"warmth":1},"weight":1,"configured_weight":1,"ordered_weight":null,"tier":1,"picks":{"best":0,"panic":0,"probe":0,"retry":0,"spill":0},"ejections":0,"telemetry":null}`},
+		{"GET", "/gpu/nodes/" + plain, "", 200, `"in_use":true,"in_flight":0,"latency_ms":null,"knee":null,"limit":null,"score":0.03,"factors":{"latency_ms":30,"slowdown":1,"load":1,"knee":1,"weight":1,"warmth":1},"weight":1,"configured_weight":1,"ordered_weight":null,"tier":1,"picks":{"best":0,"panic":0,"probe":0,"retry":0,"spill":0},"ejections":0,"telemetry":null}`},
 		{"GET", "/gpu/nodes/http:%2F%2F10.0.0.9:8081", "", 200, `"address":"10.0.0.9:8081"`},
 		{"POST", "/gpu/nodes/unix%2F%2Frun%2Fmodel%20a.sock/drain", "", 200, `"address":"unix//run/model a.sock","state":"drained"`},
 		{"GET", "/gpu/nodes/unix%2F%2Frun%2Fmodel%20a.sock", "", 200, `"state":"drained","reason":"drained by order"`},

@@ -21,6 +21,8 @@ import (
 //		avoid_when gpu_memory|kv_cache <percent>%
 //		avoid_when queue <requests>
 //		avoid_when temperature <celsius>
+//		max_in_flight <number>|auto|off
+//		queue      <requests> <duration> [<priority>] | off
 //		weight     <address> <number>
 //		tier       <number> <address|cidr...>
 //		slow_start <duration>|off
@@ -49,6 +51,10 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = p.parseShedAt(d, args)
 		case "avoid_when":
 			err = p.parseAvoid(d, args)
+		case "max_in_flight":
+			err = p.parseMaxInFlight(d, args)
+		case "queue":
+			err = p.parseQueue(d, args)
 		case "weight":
 			err = p.parseWeight(d, args)
 		case "tier":

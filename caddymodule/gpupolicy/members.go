@@ -28,6 +28,7 @@ type member struct {
 
 	avoid   []*balance.Avoidance
 	digests *digests
+	queue   *balance.Queue
 	sources []*source
 
 	avoided   atomic.Bool  // what avoid said last

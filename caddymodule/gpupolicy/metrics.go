@@ -69,6 +69,7 @@ func unregister(p *Policy) {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descInFlight, descScore, descPicks, descEjections, descState,
+		descQueueLength, descShed, queueWait.Desc(),
 		descUse, descMemUsed, descMemTotal, descTemp, descAge,
 	} {
 		ch <- d
@@ -78,6 +79,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. A node of several handlers is told
 // of as the newest of them sees it.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	collectQueues(ch)
 	for _, v := range c.views(clock()) {
 		e, n := v.Explanation, v.member.node
 		// The registry refuses labels that are no UTF-8, with a panic.

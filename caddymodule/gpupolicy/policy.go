@@ -83,6 +83,17 @@ type Policy struct {
 	// a shorter one. A CIDR matches upstreams given by IP address.
 	Tiers map[string]int `json:"tiers,omitempty"`
 
+	// How many requests a node gets at a time: a number, or -1 to learn it, for
+	// each node, from how its throughput changes with the requests in flight.
+	// A node that has as many is full. Default: no limit without a queue, -1
+	// with one.
+	MaxInFlight int `json:"max_in_flight,omitempty"`
+
+	// Where requests wait while every node is full, or while a full one would
+	// have them answered sooner than one with room. Default: nowhere; they are
+	// answered 503 then.
+	Queue *QueueConfig `json:"queue,omitempty"`
+
 	// How long a node that recovers, or that joins nodes already serving, is
 	// spared: its share grows from a tenth to the whole. Default: 30s.
 	// Negative: off.
@@ -108,6 +119,7 @@ type Policy struct {
 	scratch   sync.Pool                   // of *[]balance.Candidate
 	notifier  notifier
 	digests   digests
+	queue     *sharedQueue // nil without one
 }
 
 // CaddyModule returns the Caddy module information.
@@ -138,8 +150,14 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if err := p.provisionTelemetry(caddy.NewReplacer()); err != nil {
 		return err
 	}
+	handler := parent(ctx)
+	var backlog func() time.Duration
+	if p.openQueue(handler); p.queue != nil {
+		backlog = p.backlog
+	}
 	p.balancer = balance.New(balance.Options{
 		ShedAt:    p.ShedAt,
+		Backlog:   backlog,
 		SlowStart: p.slowStart(),
 		Spill:     p.Spill,
 		Breaker:   balance.Breaker{Failures: p.failures()},
@@ -147,7 +165,6 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		OnChange:  p.changed,
 	})
 
-	handler := parent(ctx)
 	var static reverseproxy.UpstreamPool
 	if handler != nil {
 		static = handler.Upstreams
@@ -181,6 +198,14 @@ func (p *Policy) Validate() error {
 	if err := p.checkAvoid(); err != nil {
 		return err
 	}
+	if p.MaxInFlight < AutoMaxInFlight || p.MaxInFlight > maxQueue {
+		return fmt.Errorf("max_in_flight %d: want a number of requests up to %d, or -1 to learn it", p.MaxInFlight, maxQueue)
+	}
+	if p.Queue != nil {
+		if err := p.Queue.check(); err != nil {
+			return err
+		}
+	}
 	if p.Spill != 0 && !(p.Spill >= 1 && p.Spill <= 10) {
 		return fmt.Errorf("spill %g: want a factor from 1 (spill what is lost) to 10", p.Spill)
 	}
@@ -192,6 +217,7 @@ func (p *Policy) Validate() error {
 func (p *Policy) Cleanup() error {
 	unregister(p)
 	p.members.release(clock())
+	p.closeQueue()
 	if p.transport != nil {
 		return p.transport.Cleanup()
 	}
@@ -216,16 +242,25 @@ func (p *Policy) slowStart() time.Duration {
 	return time.Duration(p.SlowStart)
 }
 
-// Select picks an upstream, or nil when every one is drained or has as many
-// requests as its max_requests allows.
-func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
+// Select picks an upstream, or nil when every one is drained or full. With a
+// queue it waits for one to have room.
+func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	if len(pool) == 0 {
 		return nil
 	}
-	now := clock()
 	state := p.request(r)
-	state.abandon(now)
+	state.abandon(clock())
+	if p.queue != nil {
+		return p.wait(pool, r, w, state)
+	}
+	chosen, _ := p.pick(pool, r, state)
+	return chosen
+}
 
+// pick chooses among the upstreams as they are now. If it chooses none, full
+// tells whether one may have room later.
+func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *request) (_ *reverseproxy.Upstream, full bool) {
+	now := clock()
 	candidates := p.scratch.Get().(*[]balance.Candidate)
 	defer p.scratch.Put(candidates)
 	*candidates = (*candidates)[:0]
@@ -245,6 +280,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.
 			Tier:      m.tier,
 			Down:      down,
 			Full:      u.Full(),
+			Limit:     p.limit(m),
 			InFlight:  u.NumRequests(),
 			WarmSince: warmSince,
 			Tries:     state.tries(m.node),
@@ -254,17 +290,24 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.
 	a := new(attempt)
 	chosen, _ := p.balancer.Pick(now, *candidates, &a.Attempt)
 	if chosen < 0 {
-		return nil
+		for _, c := range *candidates {
+			_, drained := c.Node.Drained()
+			full = full || !drained
+		}
+		return nil, full
 	}
 	if state == nil || !p.observed {
 		// Nobody will say when the request ends; Caddy's own count, which
 		// begins a moment later, must do.
 		a.End(now)
-		return pool[chosen]
+		return pool[chosen], false
 	}
 	a.member = p.members.get(now, chosen, pool[chosen])
+	if p.queue != nil {
+		a.queue = p.queue.Queue
+	}
 	state.reserve(r, a)
-	return pool[chosen]
+	return pool[chosen], false
 }
 
 // health notes that Caddy's health checks changed their mind.

@@ -18,6 +18,7 @@ type request struct {
 	visited []visit
 	few     [4]visit // backs visited, so that most requests allocate once
 	pending *attempt // reserved, not yet seen by the observer
+	refused bool     // by the queue
 }
 
 type visit struct {
@@ -70,7 +71,7 @@ func (s *request) visit(n *balance.Node) {
 func (s *request) reserve(r *http.Request, a *attempt) {
 	s.visit(a.Node())
 	s.pending = a
-	a.disarm = context.AfterFunc(r.Context(), func() { a.Attempt.End(clock()) })
+	a.disarm = context.AfterFunc(r.Context(), func() { a.Attempt.EndFor(clock(), a.queue) })
 }
 
 // abandon ends a reservation that never became a round trip.
@@ -92,6 +93,7 @@ func (s *request) take() *attempt {
 type attempt struct {
 	balance.Attempt
 	member *member
+	queue  *balance.Queue // that it waited in, or could have
 	disarm func() bool
 	over   atomic.Bool
 }
@@ -99,7 +101,7 @@ type attempt struct {
 // end gives the reservation back.
 func (a *attempt) end(now time.Duration) {
 	if a.over.CompareAndSwap(false, true) {
-		a.Attempt.End(now)
+		a.Attempt.EndFor(now, a.queue)
 		a.disarm()
 	}
 }

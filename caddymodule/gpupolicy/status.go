@@ -34,6 +34,9 @@ type Status struct {
 	// Knee is up to how many requests in flight the node has shown to serve
 	// without slowing down, null while nothing is known.
 	Knee *float64 `json:"knee"`
+	// Limit is how many requests the node is held to, null without a limit.
+	// Limits that are learned move all the time.
+	Limit *int `json:"limit"`
 	// Score is the expected time to first byte of the next request, in
 	// seconds; the lowest wins.
 	Score   float64 `json:"score"`
@@ -184,6 +187,11 @@ func newStatus(v view) located {
 	}
 	if w, ok := n.OrderedWeight(); ok {
 		s.OrderedWeight = &w
+	}
+	if v.policy != nil {
+		if limit := v.policy.limit(v.member); limit > 0 {
+			s.Limit = &limit
+		}
 	}
 	s.Telemetry = v.member.telemetry(clock())
 	if v.policy != nil {

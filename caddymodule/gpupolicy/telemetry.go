@@ -151,6 +151,10 @@ type source struct {
 // attend begins to read what the node says, and finds its standings.
 func (p *Policy) attend(m *member) {
 	m.digests = &p.digests
+	if p.queue != nil {
+		m.queue = p.queue.Queue
+		m.node.Audience().Join(m.queue)
+	}
 	for _, rule := range p.avoidRules() {
 		m.avoid = append(m.avoid, m.node.Avoidance(rule))
 	}
@@ -182,6 +186,9 @@ func (m *member) part() {
 		}
 	}
 	m.digests.forget(m.dial)
+	if m.queue != nil {
+		m.node.Audience().Leave(m.queue)
+	}
 }
 
 // read hears of each try to read a source, from its poller.
