@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -45,6 +44,7 @@ type conn struct {
 	unread   []byte // to be read before the connection
 	ahead    []byte // read by the server, seen by no handler
 	body     body   // of the request that is handled
+	h2       *http2 // nil unless the client speaks HTTP/2
 	reading  bool
 	opening  bool // a TLS handshake or a PROXY header comes first: not to be interrupted
 	failed   bool // the server knows that the connection is at its end
@@ -105,9 +105,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.setHeaderDeadline()
 	}
 	first := len(c.ahead) == 0
-	if c.phase == waiting && first && n > 0 && c.l.isClosed() && c.release() {
-		// The request arrived after the server had ended: net/http would read
-		// it and hang up.
+	if c.phase == waiting && first && n > 0 && c.l.isEnding() && c.release() {
+		// The request arrived at the server's end: net/http would read it and
+		// hang up.
 		c.ahead = append(c.ahead, p[:n]...)
 		c.pass()
 		return 0, io.EOF
@@ -159,15 +159,17 @@ func refusePlainHTTP(err error) {
 	}
 }
 
-// http2Preface is what an HTTP/2 client sends first (RFC 9113, 3.4).
-const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 // account keeps what the server reads until a handler sees it.
 func (c *conn) account(p []byte) {
 	switch c.phase {
 	case handling, finishing:
 		p = p[c.body.consume(p):]
-	case opaque, closed:
+	case opaque:
+		if c.h2 != nil {
+			c.h2.read(p)
+		}
+		return
+	case closed:
 		return
 	case waiting, gone:
 	}
@@ -178,14 +180,11 @@ func (c *conn) account(p []byte) {
 		// More than net/http reads ahead. It refuses such a head.
 		c.failed, c.ahead = true, nil
 	}
-	if c.phase == waiting && len(c.ahead) >= len(http2Preface) && strings.HasPrefix(string(c.ahead[:len(http2Preface)]), http2Preface) {
-		c.setOpaque()
+	if c.phase == waiting && startsHTTP2(c.ahead) {
+		c.phase, c.h2 = opaque, newHTTP2()
+		c.h2.read(c.ahead[len(http2Preface):])
+		c.ahead = nil
 	}
-}
-
-func (c *conn) setOpaque() {
-	c.phase, c.ahead = opaque, nil
-	c.l.forget(c)
 }
 
 // Write sends an answer.
@@ -198,7 +197,11 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.phase == waiting {
 		c.answered = true
 	}
+	h2 := c.h2
 	c.mu.Unlock()
+	if h2 != nil {
+		return h2.write(c.Conn, p)
+	}
 	return c.Conn.Write(p)
 }
 
@@ -254,6 +257,9 @@ func (c *conn) discard() error {
 	if c.l != nil {
 		c.l.forget(c)
 	}
+	if c.h2 != nil {
+		c.h2.end()
+	}
 	return c.Conn.Close()
 }
 
@@ -287,12 +293,13 @@ func (c *conn) pass() {
 	c.l.addr.give(&conn{Conn: c.Conn, unread: rest, idle: len(rest) == 0, opening: c.opening}, c.l)
 }
 
-// leaveServer is called when the server's listener is closed.
-func (c *conn) leaveServer() {
+// leaveServer is called when the server is about to end, and when its listener
+// is closed. It returns what is known of an HTTP/2 connection.
+func (c *conn) leaveServer() *http2 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase != waiting {
-		return
+		return c.h2
 	}
 	if c.release() {
 		c.passUnlessReading()
@@ -300,6 +307,7 @@ func (c *conn) leaveServer() {
 		// For net/http it is new, and would hold its shutdown up for 5 s.
 		_ = c.discard()
 	}
+	return nil
 }
 
 // enter is called before the handler of a request; false if the request is
@@ -338,7 +346,8 @@ func (c *conn) stateChanged(state http.ConnState) {
 	switch {
 	case c.phase == opaque, c.phase == gone, c.phase == closed:
 	case state == http.StateHijacked:
-		c.setOpaque()
+		c.phase, c.ahead = opaque, nil
+		c.l.forget(c)
 	case state == http.StateIdle && c.phase == finishing:
 		c.phase, c.answered = waiting, false
 		if c.closing && c.release() {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -27,6 +28,7 @@ func init() {
 // Handover is a listener wrapper for HTTP servers.
 type Handover struct {
 	server   *caddyhttp.Server
+	config   *caddyevents.App
 	trust    string
 	logger   *zap.Logger
 	handlers sync.Once
@@ -48,6 +50,14 @@ func (h *Handover) Provision(ctx caddy.Context) error {
 	}
 	if err := checkPosition(server.ListenerWrappersRaw); err != nil {
 		return err
+	}
+	app, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting the events app: %w", err)
+	}
+	h.config = app.(*caddyevents.App)
+	if err := h.config.On("stopping", onStopping{h.config}); err != nil {
+		return fmt.Errorf("subscribing to the end of the configuration: %w", err)
 	}
 	h.server = server
 	h.logger = ctx.Logger()
@@ -116,6 +126,7 @@ func (h *Handover) WrapListener(l net.Listener) net.Listener {
 		readHeaderTimeout: time.Duration(h.server.ReadHeaderTimeout),
 		maxHead:           h.server.MaxHeaderBytes + 16<<10,
 		trust:             h.trust,
+		config:            h.config,
 	})
 	addr.join(wrapped)
 	go wrapped.run()

@@ -1,9 +1,13 @@
 package handover
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 )
 
 // maxQueued bounds the connections that were handed over and that the new
@@ -19,6 +23,8 @@ type settings struct {
 	// trust stands for what a TLS handshake proves under this configuration;
 	// "" if its proofs may not be carried into another one.
 	trust string
+	// config stands for the configuration.
+	config *caddyevents.App
 }
 
 // A listener is one configuration's listener on an address. It accepts what the
@@ -34,10 +40,11 @@ type listener struct {
 	wake     chan struct{} // has an element when the queue may have one
 	done     chan struct{}
 
-	mu     sync.Mutex
-	closed bool
-	queue  []*conn
-	conns  map[*conn]struct{} // those whose next request may go elsewhere
+	mu      sync.Mutex
+	closed  bool
+	leaving bool // the configuration is about to end
+	queue   []*conn
+	conns   map[*conn]struct{} // those that were not hijacked
 }
 
 func newListener(below net.Listener, addr *address, tls bool, s settings) *listener {
@@ -110,11 +117,8 @@ func (l *listener) Close() error {
 		return net.ErrClosed
 	}
 	l.closed = true
-	queue, conns := l.queue, make([]*conn, 0, len(l.conns))
+	queue, conns := l.queue, l.all()
 	l.queue = nil
-	for c := range l.conns {
-		conns = append(conns, c)
-	}
 	l.mu.Unlock()
 
 	l.addr.leave(l)
@@ -187,8 +191,19 @@ func (l *listener) forget(c *conn) {
 	delete(l.conns, c)
 }
 
-func (l *listener) isClosed() bool {
+// startLeaving makes the listener pass on every connection whose next request
+// arrives, and returns all it has.
+func (l *listener) startLeaving() []*conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.closed
+	l.leaving = true
+	return l.all()
+}
+
+func (l *listener) all() []*conn { return slices.Collect(maps.Keys(l.conns)) }
+
+func (l *listener) isEnding() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed || l.leaving
 }

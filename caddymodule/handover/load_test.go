@@ -30,6 +30,7 @@ type traffic struct {
 	tls   bool
 	h2    bool
 	fresh bool // a connection per request
+	again bool // net/http can send the body again
 }
 
 var traffics = []traffic{
@@ -37,8 +38,10 @@ var traffics = []traffic{
 	{name: "http/1.1 fresh", fresh: true},
 	{name: "https/1.1 keep-alive", tls: true},
 	{name: "https/1.1 fresh", tls: true, fresh: true},
-	{name: "h2 keep-alive", tls: true, h2: true},
-	{name: "h2 fresh", tls: true, h2: true, fresh: true},
+	{name: "h2 keep-alive", tls: true, h2: true, again: true},
+	{name: "h2 fresh", tls: true, h2: true, fresh: true, again: true},
+	{name: "h2 keep-alive, body once", tls: true, h2: true},
+	{name: "h2 fresh, body once", tls: true, h2: true, fresh: true},
 }
 
 // client is a Go client that never repeats a POST, other than http.Transport
@@ -148,7 +151,7 @@ func newEcho(t testing.TB) *echo {
 var requestID atomic.Int64
 
 // post sends one POST and returns how it was lost.
-func post(ctx context.Context, client *http.Client, target string) string {
+func (tr traffic) post(ctx context.Context, client *http.Client, target string) string {
 	id := strconv.FormatInt(requestID.Add(1), 10)
 	want := bytes.Repeat([]byte(id+" "), 100)
 	// A reader of a type that net/http does not know: no GetBody.
@@ -157,6 +160,9 @@ func post(ctx context.Context, client *http.Client, target string) string {
 		return err.Error()
 	}
 	req.ContentLength = int64(len(want))
+	if tr.again {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(want)), nil }
+	}
 	req.Header.Set("X-Request", id)
 	resp, err := client.Do(req)
 	if err != nil {
@@ -184,7 +190,7 @@ func underReloads(tr traffic, target string, do func()) *outcome {
 	client := tr.client()
 	// The first certificate is issued in the background.
 	for range 100 {
-		if post(context.Background(), client, target) == "" {
+		if tr.post(context.Background(), client, target) == "" {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -192,7 +198,7 @@ func underReloads(tr traffic, target string, do func()) *outcome {
 	for range 8 {
 		clients.Go(func() {
 			for ctx.Err() == nil {
-				o.add(post(context.Background(), client, target))
+				o.add(tr.post(context.Background(), client, target))
 				time.Sleep(rand.N(3 * time.Millisecond))
 			}
 		})

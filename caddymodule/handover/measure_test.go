@@ -38,7 +38,7 @@ func TestMeasureLosses(t *testing.T) {
 					if wrapper == "" {
 						name = "stock"
 					}
-					t.Logf("run %d, %-22s %-9s %v, run twice: %d", run, tr.name, name, o, node.twice.Load())
+					t.Logf("run %d, %-25s %-9s %v, run twice: %d", run, tr.name, name, o, node.twice.Load())
 				})
 			}
 		}
