@@ -55,7 +55,7 @@ func (tr traffic) client() *http.Client {
 		Transport: &http.Transport{
 			Protocols:           protocols,
 			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
-			DisableKeepAlives:   tr.fresh,
+			DisableKeepAlives:   tr.fresh && !tr.h2,
 			MaxIdleConnsPerHost: 1000,
 		},
 	}
@@ -197,8 +197,16 @@ func underReloads(tr traffic, target string, do func()) *outcome {
 	}
 	for range 8 {
 		clients.Go(func() {
+			client := client
 			for ctx.Err() == nil {
+				if tr.fresh && tr.h2 {
+					// net/http would let requests share the new connection.
+					client = tr.client()
+				}
 				o.add(tr.post(context.Background(), client, target))
+				if tr.fresh && tr.h2 {
+					client.CloseIdleConnections()
+				}
 				time.Sleep(rand.N(3 * time.Millisecond))
 			}
 		})
