@@ -119,12 +119,15 @@ type streamer struct {
 }
 
 func newStreamer(t testing.TB) *streamer {
-	s := &streamer{finish: make(chan struct{})}
+	s := &streamer{finish: make(chan struct{}, 1)}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "begun")
 		w.(http.Flusher).Flush()
-		<-s.finish
+		select {
+		case <-s.finish:
+		case <-r.Context().Done():
+		}
 		io.WriteString(w, " ended")
 	}))
 	t.Cleanup(s.Close)
@@ -147,9 +150,6 @@ func newUpgrader(t testing.TB) string {
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
 }
-
-// dialTarget is an address where nothing can listen.
-func dialTarget(testing.TB) string { return "192.0.2.1:1" }
 
 // http2Client speaks HTTP/2 frame by frame.
 type http2Client struct {
