@@ -25,7 +25,34 @@ func init() {
 	caddy.RegisterModule(new(Handover))
 }
 
-// Handover is a listener wrapper for HTTP servers.
+// Handover is a listener wrapper for HTTP servers that makes a reload cost no
+// request:
+//
+//   - One listening socket per address lives as long as any configuration uses
+//     the address, so that no connection waits in the queue of a socket that is
+//     closed.
+//   - When the old configuration's server shuts down, HTTP/1.1 connections that
+//     wait for a request, or have sent a part of one, go on in the new one's,
+//     under TLS as well. No request is handled twice: what a handler has seen
+//     stays where it is.
+//   - HTTP/2 clients are asked to open no new streams before the old server
+//     stops taking them.
+//
+// It has no options and must be the last of the listener wrappers:
+//
+//	{
+//		servers {
+//			listener_wrappers {
+//				handover
+//			}
+//		}
+//	}
+//
+// In JSON it is {"wrapper": "handover"} in a server's listener_wrappers.
+//
+// TLS connections are handed over if both configurations have the same TLS
+// connection policies and ask for no client certificates. Shared addresses do
+// not speak Multipath TCP. HTTP/3 is left alone.
 type Handover struct {
 	server   *caddyhttp.Server
 	config   *caddyevents.App
