@@ -78,7 +78,7 @@ func chosen(list string) ([]*contender, error) {
 type nodeInfo struct {
 	Address              string
 	AgentHost, AgentPort string
-	Slots                int
+	MaxConn              int // that keeps its GPU busy without a queue
 	Backup               bool
 }
 
@@ -98,8 +98,8 @@ func (c *contender) run(binary string, nodes []*node) (*gateway.Gateway, error) 
 		if err != nil {
 			return nil, err
 		}
-		data.Nodes = append(data.Nodes, nodeInfo{n.Address, host, port, n.slots, n.backup})
-		data.HasBackups = data.HasBackups || n.backup
+		data.Nodes = append(data.Nodes, nodeInfo{n.Address, host, port, n.maxConn(), n.spec.backup})
+		data.HasBackups = data.HasBackups || n.spec.backup
 	}
 	t, err := template.ParseFS(configurations, "contenders/"+c.file)
 	if err != nil {

@@ -17,8 +17,13 @@ import (
 // node is a simulated node in a process of its own.
 type node struct {
 	*simnode.Process
-	slots  int
-	backup bool
+	spec nodeSpec
+}
+
+// maxConn is what a careful operator would set by hand: as many requests as the
+// node has slots, and those that are on their way.
+func (n *node) maxConn() int {
+	return int((slots*(service+n.spec.distance) + service - 1) / service)
 }
 
 // trial is one gateway in one scenario with one seed.
@@ -39,13 +44,13 @@ func (t *trial) prepare(b gateway.Binaries, o *options, seed uint64) error {
 		flags := append([]string{
 			simnode.AgentOnFreePort, "-agent-reports=" + o.agent,
 			fmt.Sprintf("-name=n%d", i), fmt.Sprintf("-slots=%d", slots), fmt.Sprintf("-service=%v", service),
-			fmt.Sprintf("-sigma=%g", o.sigma), fmt.Sprintf("-seed=%d", seed*100+uint64(i)),
+			fmt.Sprintf("-distance=%v", spec.distance), fmt.Sprintf("-sigma=%g", o.sigma), fmt.Sprintf("-seed=%d", seed*100+uint64(i)),
 		}, spec.flags...)
 		p, err := simnode.Prepare(b.Node, flags...)
 		if err != nil {
 			return err
 		}
-		t.nodes = append(t.nodes, &node{p, slots, spec.backup})
+		t.nodes = append(t.nodes, &node{p, spec})
 		if spec.absent {
 			continue
 		}
