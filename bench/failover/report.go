@@ -17,7 +17,7 @@ import (
 type report struct {
 	contenders []*contender
 	scenarios  []*scenario
-	values     map[string]values // by the row's title
+	values     map[key]values
 	// The noise: how late the generator was, by scenario the worst p99 of any
 	// trial, and how busy the machine was.
 	late map[*scenario]time.Duration
@@ -25,15 +25,16 @@ type report struct {
 }
 
 func newReport(c []*contender, s []*scenario) *report {
-	return &report{c, s, make(map[string]values), make(map[*scenario]time.Duration), make(map[*scenario]float64)}
+	return &report{c, s, make(map[key]values), make(map[*scenario]time.Duration), make(map[*scenario]float64)}
 }
 
 func (r *report) add(t *trial, busy float64) {
 	for _, row := range t.scenario.rows {
-		v := r.values[row.title]
+		k := key{t.scenario.name, row.title}
+		v := r.values[k]
 		if v == nil {
 			v = make(values)
-			r.values[row.title] = v
+			r.values[k] = v
 		}
 		v[t.contender] = append(v[t.contender], row.value(t.result))
 	}

@@ -10,8 +10,12 @@ import (
 	"strings"
 )
 
-// values are a row's measurements: by contender, one for each seed.
-type values map[*contender][]float64
+// key names a row of the table; values are its measurements: by contender, one
+// for each seed.
+type (
+	key    struct{ scenario, title string }
+	values map[*contender][]float64
+)
 
 func median(v []float64) float64 {
 	s := slices.Sorted(slices.Values(v))
@@ -46,7 +50,7 @@ func ratio(ours, other float64) string {
 
 // printTable prints Markdown. The ratios are of our median to the median of the
 // best peer and of stock Caddy.
-func printTable(w io.Writer, chosen []*contender, scenarios []*scenario, measured map[string]values) {
+func printTable(w io.Writer, chosen []*contender, scenarios []*scenario, measured map[key]values) {
 	fmt.Fprint(w, "| |")
 	for _, c := range chosen {
 		fmt.Fprintf(w, " %s |", c.title)
@@ -58,7 +62,7 @@ func printTable(w io.Writer, chosen []*contender, scenarios []*scenario, measure
 	fmt.Fprintln(w)
 	for _, s := range scenarios {
 		for _, r := range s.rows {
-			v, ok := measured[r.title]
+			v, ok := measured[key{s.name, r.title}]
 			if !ok {
 				continue
 			}
