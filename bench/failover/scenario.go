@@ -77,31 +77,37 @@ var scenarios = []*scenario{
 	},
 	{
 		name:   "hang",
-		about:  "one of three nodes accepts and never answers, its health check included, from 3 s on; 50 % load",
+		about:  "one of three nodes accepts and never answers, its health check included, from 3 s to 11 s; 50 % load",
 		nodes:  three(),
-		phases: []openloop.Phase{{For: 12 * second, Rate: 150}},
-		events: []event{{3 * second, set(0, `{"mode":"hang"}`)}},
+		phases: []openloop.Phase{{For: 22 * second, Rate: 150}},
+		events: []event{{3 * second, set(0, `{"mode":"hang"}`)}, {11 * second, set(0, `{"mode":"ok"}`)}},
 		rows: []row{
 			{title: "node accepts and never answers: requests that waited 2 s", wanted: "0", value: func(r *openloop.Result) float64 {
 				return float64(r.Waited(1900 * time.Millisecond))
 			}},
 			{title: "same: failed", wanted: "0", value: failed},
+			{title: "same: used again after", unit: "s", value: usedAgain("n0", 11*second, 22*second)},
 		},
 	},
 	{
 		name:   "503",
-		about:  "one of three nodes answers 503 at once, its health check included, from 3 s on; 50 % load",
+		about:  "one of three nodes answers 503 at once, its health check included, from 3 s to 8 s; 50 % load",
 		nodes:  three(),
-		phases: []openloop.Phase{{For: 10 * second, Rate: 150}},
-		events: []event{{3 * second, set(0, `{"mode":"fail"}`)}},
-		rows:   []row{{title: "node answers 503 at once: failed", wanted: "0", value: failed}},
+		phases: []openloop.Phase{{For: 20 * second, Rate: 150}},
+		events: []event{{3 * second, set(0, `{"mode":"fail"}`)}, {8 * second, set(0, `{"mode":"ok"}`)}},
+		rows: []row{
+			{title: "node answers 503 at once: failed", wanted: "0", value: failed},
+			{title: "same: used again after", unit: "s", value: usedAgain("n0", 8*second, 20*second)},
+		},
 	},
 	{
 		name:  "region",
 		about: "both primaries are unreachable from 4 s to 9 s; two backups are 30 ms away; 50 % load of one pair",
 		nodes: []nodeSpec{
-			{}, {},
-			{backup: true, distance: 30 * time.Millisecond}, {backup: true, distance: 30 * time.Millisecond},
+			{},
+			{},
+			{backup: true, distance: 30 * time.Millisecond},
+			{backup: true, distance: 30 * time.Millisecond},
 		},
 		phases: []openloop.Phase{{For: 18 * second, Rate: 100}},
 		events: []event{
@@ -185,6 +191,19 @@ func p99(from, to time.Duration) func(*openloop.Result) float64 {
 
 func misses(from, to time.Duration) func(*openloop.Result) float64 {
 	return func(r *openloop.Result) float64 { return float64(r.Between(from, to).Misses(slo)) }
+}
+
+// usedAgain is how long after a node can answer again it does, the time until
+// end if it never does.
+func usedAgain(name string, from, end time.Duration) func(*openloop.Result) float64 {
+	return func(r *openloop.Result) float64 {
+		for _, rec := range r.Between(from, end).Records {
+			if rec.Node == name && rec.Outcome == openloop.OK {
+				return (rec.Intended - from).Seconds()
+			}
+		}
+		return (end - from).Seconds()
+	}
 }
 
 func failed(r *openloop.Result) float64 { return float64(r.Failed()) }

@@ -75,11 +75,11 @@ func printTable(w io.Writer, chosen []*contender, scenarios []*scenario, measure
 			for _, c := range chosen {
 				fmt.Fprintf(w, " %s |", cell(v[c]))
 				m := median(v[c])
-				switch {
-				case c.name == ours:
+				switch c.name {
+				case ours:
 					own = m
 					continue
-				case c.name == stock:
+				case stock:
 					plain = m
 				}
 				if math.IsNaN(best) || (m < best) != r.more {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestDrainUnderLoadLosesNothingAndSendsNothingNew(t *testing.T) {
+	t.Parallel()
 	nodes := startNodes(t, 3)
 	g := startCaddy(t, nodes, "gpu")
 	l := startLoad(t, g, 3)

@@ -12,6 +12,7 @@ import (
 // One node after the other dies, hangs, and fails at once, always with others
 // left that can answer.
 func TestNothingIsLostWhileNodesFail(t *testing.T) {
+	t.Parallel()
 	nodes := startNodes(t, 3)
 	g := startCaddy(t, nodes, "gpu")
 	l := startLoad(t, g, 1)
@@ -68,6 +69,7 @@ func TestNothingIsLostWhileNodesFail(t *testing.T) {
 // An answer that breaks off after its head has reached the client cannot be
 // repeated; one that breaks off before can.
 func TestNodeThatBreaksOffIsEjected(t *testing.T) {
+	t.Parallel()
 	nodes := startNodes(t, 3)
 	g := startCaddy(t, nodes, "gpu")
 	l := startLoad(t, g, 2)

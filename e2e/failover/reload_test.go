@@ -14,6 +14,7 @@ import (
 // A reload replaces every handler; what they have learned of the nodes, and
 // what operators ordered, is to survive it.
 func TestTwentyReloadsKeepTheNodeTable(t *testing.T) {
+	t.Parallel()
 	nodes := startNodes(t, 4)
 	well, failing, drained := nodes[0], nodes[1], nodes[2]
 	g := startCaddy(t, nodes, "gpu {\n\t\t\teject 1 failures\n\t\t}")

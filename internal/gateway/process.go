@@ -28,7 +28,8 @@ type Binaries struct{ Caddy, Node string }
 // into dir.
 func Build(ctx context.Context, dir string) (Binaries, error) {
 	const module = "github.com/caddy-infer/caddy-infer"
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator),
+	cmd := exec.CommandContext(ctx, "go", //nolint:gosec // nothing comes from outside
+		"build", "-o", dir+string(filepath.Separator),
 		module+"/cmd/caddy", module+"/internal/simnode/cmd/simnode")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Binaries{}, fmt.Errorf("building: %w\n%s", err, out)
@@ -86,7 +87,8 @@ func Nginx(p Places, config string) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{Addr: p.Addr, dir: p.Dir, reload: signal(syscall.SIGHUP)}
-	return g.start(exec.Command("nginx", "-p", p.Dir, "-c", file, "-e", filepath.Join(p.Dir, "error.log"), "-g", "daemon off;"))
+	cmd := exec.Command("nginx", "-p", p.Dir, "-c", file, "-e", filepath.Join(p.Dir, "error.log"), "-g", "daemon off;") //nolint:gosec // our directory
+	return g.start(cmd)
 }
 
 // HAProxy starts haproxy with a master process, which reloads.

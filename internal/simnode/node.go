@@ -246,6 +246,7 @@ func (n *Node) predict(w http.ResponseWriter, r *http.Request) {
 	case Fail:
 		http.Error(w, "failing by order", s.Status)
 		return
+	default:
 	}
 	j := n.engine.submit(n.work())
 	select {
