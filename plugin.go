@@ -9,5 +9,6 @@ import (
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/dashboard"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpuadmin"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpustatus"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/inferhandler"
 )

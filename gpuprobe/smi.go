@@ -158,6 +158,7 @@ func (s *smi) child(ctx context.Context, query string) (rows int, err error) {
 	cmd := exec.CommandContext(ctx, s.program, "--query-gpu="+query,
 		"--format=csv,noheader,nounits", "--loop-ms="+strconv.FormatInt(s.interval.Milliseconds(), 10))
 	cmd.WaitDelay = time.Second
+	defer endWithUs(cmd)()
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()

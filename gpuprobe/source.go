@@ -75,12 +75,18 @@ func Kinds() []Kind {
 	return slices.SortedFunc(maps.Values(kinds), func(a, b Kind) int { return strings.Compare(a.Name, b.Name) })
 }
 
+// KindOf returns the kind of a name.
+func KindOf(name string) (Kind, bool) {
+	kindsMu.RLock()
+	defer kindsMu.RUnlock()
+	k, ok := kinds[name]
+	return k, ok
+}
+
 // Open makes the source that the configuration names. It checks the
 // configuration and does not connect: a node that is down now may come up.
 func Open(c Config) (Source, error) {
-	kindsMu.RLock()
-	k, ok := kinds[c.Kind]
-	kindsMu.RUnlock()
+	k, ok := KindOf(c.Kind)
 	if !ok {
 		known := Kinds()
 		names := make([]string, 0, len(known))

@@ -1,6 +1,7 @@
 package inference_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/caddy-infer/caddy-infer/inference"
@@ -37,5 +38,26 @@ func TestBuiltinModelReadsTheArticlesSentences(t *testing.T) {
 				t.Errorf("%s: got %+v, want %v", test.text, got, test.want)
 			}
 		}
+	}
+}
+
+func TestLoadsTellOfEveryModelInUse(t *testing.T) {
+	m, err := inference.Acquire("builtin/sentiment-zh", inference.Options{MaxChars: 77})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := inference.Digest("builtin/sentiment-zh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := inference.Load{Ref: "builtin/sentiment-zh", Digest: digest}
+	if loads := inference.Loads(); !slices.Contains(loads, want) || digest != m.Info().Digest {
+		t.Errorf("%+v, want %+v among them", loads, want)
+	}
+	if err := m.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inference.Digest("builtin/nonsense"); err == nil {
+		t.Error("a model that is not there has a digest")
 	}
 }

@@ -14,6 +14,7 @@ package inference
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddy-infer/caddy-infer/inference/builtin"
@@ -104,4 +105,34 @@ func Loaded() []Usage {
 		list = append(list, Usage{Digest: key.digest, Engine: e.Info(), Users: users})
 	})
 	return list
+}
+
+// Load is how busy a loaded model is.
+type Load struct {
+	// Ref is what the model was first asked for by, Digest identifies its files.
+	Ref, Digest string
+	// InFlight are the calls of Predict that are under way, Queued those of
+	// them that wait for a worker.
+	InFlight, Queued int
+}
+
+// Loads tells how busy each model of this process is, in the order of their
+// names. A model that is in use with different Options has an entry for each.
+func Loads() []Load {
+	var list []Load
+	models.Each(func(key modelKey, c *core, _ int) {
+		l := c.batcher.Load()
+		list = append(list, Load{Ref: c.ref, Digest: key.digest, InFlight: l.InFlight, Queued: l.Queued})
+	})
+	slices.SortFunc(list, func(a, b Load) int { return strings.Compare(a.Ref, b.Ref) })
+	return list
+}
+
+// Digest identifies the model that ref names, without loading it.
+func Digest(ref string) (string, error) {
+	dir, err := open(ref)
+	if err != nil {
+		return "", err
+	}
+	return dir.Digest()
 }

@@ -44,6 +44,7 @@ type Info struct {
 
 // core is what all users of a model share.
 type core struct {
+	ref     string // of the first to ask
 	info    Info
 	multi   bool
 	text    *text
@@ -60,6 +61,7 @@ func load(dir *modeldir.Dir, digest string, o Options) (*core, error) {
 		return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
 	}
 	c := &core{
+		ref: dir.Name,
 		info: Info{
 			Digest: digest, Task: dir.Config.Task, Architecture: dir.Config.Architecture,
 			Labels: dir.Config.Labels, MaxChars: o.MaxChars,

@@ -18,7 +18,7 @@ type Attempt struct {
 	began      time.Duration // when it was picked
 	waiting    time.Duration // since when it waits for the node, pauses taken out
 	paused     time.Duration
-	jitter     float64
+	load       int // requests at the node with this one, when it was picked
 }
 
 type phase uint8
@@ -52,13 +52,14 @@ const (
 func (a *Attempt) Node() *Node { return a.node }
 
 // begin reserves the node, unless it is drained. Called by Pick.
-func (a *Attempt) begin(b *Balancer, n *Node, now time.Duration, probe bool, jitter float64) bool {
+func (a *Attempt) begin(b *Balancer, n *Node, now time.Duration, probe bool, load int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.drained() {
 		return false
 	}
-	*a = Attempt{node: n, balancer: b, phase: waiting, probe: probe, began: now, waiting: now, jitter: jitter}
+	*a = Attempt{node: n, balancer: b, phase: waiting, probe: probe, began: now, waiting: now, load: load}
+	n.history.advance(now, n.inFlight.Load())
 	n.inFlight.Add(1)
 	n.insert(a)
 	return true
@@ -109,18 +110,38 @@ func (a *Attempt) Answer(now time.Duration, v Verdict, retryAfter time.Duration)
 	switch v {
 	case Served:
 		changed = a.succeed(now)
-		n.latency.observe(now, (now - a.waiting).Seconds())
+		a.measure(now)
+		n.latency.answered.Store(int64(now))
 	case Alive:
 		changed = a.succeed(now)
+		n.latency.answered.Store(int64(now))
 	case Busy:
 		changed = a.succeed(now)
+		n.latency.answered.Store(int64(now))
 		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
 	case Failed:
 		changed = a.fail(now)
 		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
 	}
+	n.heard()
 	n.mu.Unlock()
 	a.balancer.report(now, n, changed)
+}
+
+// measure learns from a time to first byte: the knee from how it grows with
+// the requests in flight, the average from what is left when that growth is
+// taken out.
+func (a *Attempt) measure(now time.Duration) {
+	n := a.node
+	waited := (now - a.waiting).Seconds()
+	knee, _ := n.knee.value()
+	keep, since := n.latency.observe(now, waited/max(1, float64(a.load)/knee))
+	n.knee.learn(waited, a.load, keep, since)
+	if t := &n.told; t.learned {
+		t.reference = t.reference*keep + load(&t.foreign)*(1-keep)
+		t.renewed = 1 - (1-t.renewed)*keep
+		n.compare()
+	}
 }
 
 // Break says that the node broke off its answer after the first byte. It
@@ -132,6 +153,7 @@ func (a *Attempt) Break(now time.Duration) {
 	if a.phase == answered && a.good {
 		a.good = false
 		changed = a.fail(now)
+		n.heard()
 	}
 	n.mu.Unlock()
 	a.balancer.report(now, n, changed)
@@ -156,6 +178,7 @@ func (a *Attempt) end(now time.Duration) change {
 		n.remove(a)
 		if waited := (now - a.waiting).Seconds(); waited > n.latency.known() && n.latency.known() != 0 {
 			n.latency.observe(now, waited)
+			n.heard()
 		}
 	case answered:
 	default:
@@ -166,6 +189,7 @@ func (a *Attempt) end(now time.Duration) change {
 		n.breaker.count(now, true)
 	}
 	a.giveUpProbe()
+	n.history.advance(now, n.inFlight.Load())
 	if n.inFlight.Add(-1) == 0 && n.drained() {
 		return change{Draining, Drained, "its last request ended"}
 	}
@@ -198,7 +222,7 @@ func (a *Attempt) succeed(now time.Duration) change {
 func (a *Attempt) fail(now time.Duration) change {
 	n := a.node
 	old := n.State(now, a.balancer.slowStart)
-	if !n.breaker.fail(now, a.began, a.balancer.breaker, a.jitter) {
+	if !n.breaker.fail(now, a.began, a.balancer.breaker, jitter(a.balancer.seed, now)) {
 		return change{}
 	}
 	reason := "failures"

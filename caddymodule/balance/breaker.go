@@ -42,10 +42,22 @@ type breaker struct {
 	until   atomic.Int64 // end of the ejection, 0 while closed; half open once past
 	probing atomic.Bool  // a probing request is under way
 
+	// failing is consecutive for readers without the lock.
+	failing atomic.Int32
+
 	since       time.Duration // of the present ejection, or of its end when closed
 	doublings   int
 	consecutive int
 	window      [10]struct{ second, failed, succeeded int64 }
+}
+
+// jitter returns a number in [0, 1) that nobody else comes to at the same
+// instant (the finaliser of SplitMix64).
+func jitter(seed uint64, now time.Duration) float64 {
+	z := seed + uint64(now)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return float64((z^z>>31)>>11) / (1 << 53)
 }
 
 type circuit uint8
@@ -110,6 +122,7 @@ func (b *breaker) succeed(now, began time.Duration) (recovered bool) {
 	b.until.Store(0)
 	b.since = now
 	b.consecutive = 0
+	b.failing.Store(0)
 	clear(b.window[:])
 	return true
 }
@@ -128,6 +141,7 @@ func (b *breaker) count(now time.Duration, success bool) {
 		slot.failed++
 		b.consecutive++
 	}
+	b.failing.Store(int32(min(b.consecutive, 1000)))
 }
 
 func (b *breaker) mostlyFailing(now time.Duration) bool {

@@ -20,16 +20,19 @@ type Candidate struct {
 	WarmSince time.Duration
 	// Tries is how often this request has already been tried there.
 	Tries int
+	// Avoid are the node's standings under the pool's rules.
+	Avoid []*Avoidance
 }
 
 // rank orders candidates before their scores are looked at: a request goes to
 // the lowest rank there is. A node already tried gives way to any other
-// healthy one, then unhealthy ones are tried anyway: a wrong verdict of
+// one that can serve, then unhealthy ones are tried anyway: a wrong verdict of
 // ours must not refuse a request that a node would have served.
 type rank uint8
 
 const (
 	healthy rank = iota
+	avoided      // for its load, by its own word, or hung: it may still serve
 	tried
 	unhealthy
 	hopeless // unhealthy or tried more than once
@@ -54,8 +57,10 @@ func (c *Candidate) rank(state circuit) rank {
 	}
 }
 
+// load is the number of requests the node would have with the next one.
 func (c *Candidate) load() float64 {
-	return float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1)
+	own := float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1)
+	return own
 }
 
 func (c *Candidate) warmth(now, slowStart time.Duration) float64 {

@@ -8,23 +8,27 @@ type Explanation struct {
 	State   State
 	Factors Factors
 	Score   float64
+	// Avoided are the rules for which the node is avoided, Hung whether it is
+	// because it has been silent for long.
+	Avoided []AvoidRule
+	Hung    bool
 }
 
 // Explain returns, for each candidate, the factors a pick at this time would
 // weigh. It changes nothing.
 func (b *Balancer) Explain(now time.Duration, candidates []Candidate) []Explanation {
 	b.mu.Lock()
-	median := b.medianLatency(now, candidates)
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	if b.pool.size == 0 { // no pick yet; the next one sees for itself
+		b.refresh(now, candidates)
+		b.pool.size = 0
+	}
 	all := make([]Explanation, len(candidates))
 	for i := range candidates {
 		c := &candidates[i]
-		f := Factors{
-			Latency: c.Node.latency.expected(now, median),
-			Load:    c.load(),
-			Weight:  c.weight(),
-			Warmth:  c.warmth(now, b.slowStart),
-		}
+		var v view
+		b.look(now, c, &v)
+		f := v.factors(c)
 		state := c.Node.State(now, b.slowStart)
 		switch {
 		case state == Draining, state == Drained:
@@ -33,7 +37,16 @@ func (b *Balancer) Explain(now time.Duration, candidates []Candidate) []Explanat
 		case state == Up && f.Warmth < 1:
 			state = SlowStart
 		}
-		all[i] = Explanation{Addr: c.Node.Addr(), State: state, Factors: f, Score: f.Score()}
+		if v.shuns() && (state == Up || state == SlowStart) {
+			state = Avoided
+		}
+		e := Explanation{Addr: c.Node.Addr(), State: state, Factors: f, Score: f.Score(), Hung: v.hung}
+		for _, a := range c.Avoid {
+			if a.Holds(now) {
+				e.Avoided = append(e.Avoided, a.rule)
+			}
+		}
+		all[i] = e
 	}
 	return all
 }

@@ -22,13 +22,19 @@ const (
 	// the average of idle peers for the same reason).
 	latencyIdle = 10 * time.Second
 
-	// latencyOverdue is how many times the average a request must have waited
-	// to prove the average wrong. The longest of several waiting requests is
-	// often beyond the average by chance: counting every such age (as nginx
-	// does) cost a sixth of p99 in the simulator, counting none let a hung
-	// node hold up more requests. Four is three standard deviations of a
-	// lognormal service time with sigma 0.5.
+	// latencyOverdue is how many times its expected latency a node must have
+	// been silent to prove the expectation wrong: its silence counts instead,
+	// at once, where an average of answers learns of a slow node only when it
+	// answers. The idea is that of nginx's least_time, max(average, age of the
+	// request in flight). But the longest of several waiting requests is often
+	// beyond the average by chance: counting every age cost a sixth of p99 in
+	// the simulator, counting none let a hung node hold up more requests. Four
+	// is three standard deviations of a lognormal service time with sigma 0.5.
 	latencyOverdue = 4
+
+	// latencyHung is the silence, if it is overdue, from which a node gets no
+	// more requests while another can serve.
+	latencyHung = time.Second
 
 	// latencyUnknown is assumed while no node of a pool has answered yet
 	// (Linkerd's default_rtt). Nodes are then equal, whatever the value; it
@@ -44,26 +50,30 @@ const (
 	maxRetryAfter  = 60 * time.Second
 )
 
-// latency estimates a node's time to first byte. It is written under the
-// node's lock and read without it, so that a pick over many nodes takes no
-// lock of theirs; a reader that sees one field newer than another errs by one
-// sample.
+// latency estimates a node's time to first byte while it has no more requests
+// than its knee and nobody else works on its GPU: see knee.go and foreign.go
+// for what comes on top. It is written under the node's lock and read without
+// it, so that a pick over many nodes takes no lock of theirs; a reader that
+// sees one field newer than another errs by one sample.
 type latency struct {
-	average atomic.Uint64 // float64 bits of seconds; 0: no sample yet
-	at      atomic.Int64  // of the newest sample
-	oldest  atomic.Int64  // since when the longest unanswered request waits; 0: none does
+	average  atomic.Uint64 // float64 bits of seconds; 0: no sample yet
+	at       atomic.Int64  // of the newest sample
+	oldest   atomic.Int64  // since when the longest unanswered request waits; 0: none does
+	answered atomic.Int64  // when the node last gave a sign of life
 }
 
-// observe takes a sample into the average.
-func (l *latency) observe(now time.Duration, sample float64) {
+// observe takes a sample into the average, and returns the weight that it left
+// the old average and the time since the sample before.
+func (l *latency) observe(now time.Duration, sample float64) (keep float64, since time.Duration) {
 	old := l.known()
 	if old == 0 {
 		l.set(now, sample)
-		return
+		return 0, 0
 	}
-	since := max(0, now-time.Duration(l.at.Load()))
-	keep := min(latencyMaxKeep, math.Exp(-float64(since)/float64(latencyMemory)))
+	since = max(0, now-time.Duration(l.at.Load()))
+	keep = min(latencyMaxKeep, math.Exp(-float64(since)/float64(latencyMemory)))
 	l.set(now, old*keep+sample*(1-keep))
+	return keep, since
 }
 
 func (l *latency) set(now time.Duration, seconds float64) {
@@ -79,30 +89,30 @@ func (l *latency) forget() { l.average.Store(0) }
 // known returns the average in seconds, 0 if there is none.
 func (l *latency) known() float64 { return math.Float64frombits(l.average.Load()) }
 
-// expected returns the time to first byte to reckon with, in seconds, given
-// the median of the node's pool.
-//
-// A request that is overdue is proof that the average is out of date: its age
-// counts instead, at once, where an average of answers learns of a slow node
-// only when it answers. The idea is that of nginx's least_time, max(average,
-// age of the request in flight).
-func (l *latency) expected(now time.Duration, median float64) float64 {
+// estimate returns the average to reckon with, in seconds, given the median of
+// the node's pool.
+func (l *latency) estimate(now time.Duration, median float64) float64 {
 	estimate := l.known()
-	oldest := l.oldest.Load()
-	switch {
-	case estimate == 0:
-		estimate = median
-	case oldest == 0:
-		if idle := now - time.Duration(l.at.Load()); idle > latencyIdle/100 {
-			estimate = median + (estimate-median)*fade(float64(idle)*(1/float64(latencyIdle)))
-		}
+	if estimate == 0 {
+		return median
 	}
-	if oldest != 0 {
-		if age := (now - time.Duration(oldest)).Seconds(); age > latencyOverdue*estimate {
-			return age
+	if l.oldest.Load() == 0 {
+		if idle := now - time.Duration(l.at.Load()); idle > latencyIdle/100 {
+			return median + (estimate-median)*fade(float64(idle)*(1/float64(latencyIdle)))
 		}
 	}
 	return estimate
+}
+
+// silence is how long requests have waited at the node without a sign of life
+// from it, in seconds. One long request among others that are answered is no
+// silence.
+func (l *latency) silence(now time.Duration) float64 {
+	oldest := l.oldest.Load()
+	if oldest == 0 {
+		return 0
+	}
+	return (now - time.Duration(max(oldest, l.answered.Load()))).Seconds()
 }
 
 // fade is e^-x to within 0.012 for x >= 0, in a third of the time: a pick

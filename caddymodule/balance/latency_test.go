@@ -16,47 +16,74 @@ func near(got, want, tolerance float64) bool { return math.Abs(got-want) <= tole
 func TestAverageFollowsAnswers(t *testing.T) {
 	var l latency
 	l.observe(1*sec, 0.040)
-	if got := l.expected(1*sec, 0.5); got != 0.040 {
+	if got := l.estimate(1*sec, 0.5); got != 0.040 {
 		t.Errorf("after one answer of 40 ms: %g", got)
 	}
 	for i := range 100 {
 		l.observe(1*sec+time.Duration(i)*ms, 0.100)
 	}
-	if got := l.expected(1100*ms, 0.5); !near(got, 0.100, 0.02) {
+	if got := l.estimate(1100*ms, 0.5); !near(got, 0.100, 0.02) {
 		t.Errorf("after 100 answers of 100 ms: %g; a busy node's average must forget within them", got)
 	}
 }
 
 func TestUnansweredRequestMakesNodeSlowAtOnce(t *testing.T) {
-	n := NewNode("a")
-	n.latency.observe(10*sec, 0.030)
-	b := New(Options{})
-	var a Attempt
-	b.Pick(10*sec, []Candidate{{Node: n, Weight: 1, Tier: 1}}, &a)
-	if got := n.latency.expected(10*sec+100*ms, 0.030); got != 0.030 {
-		t.Errorf("100 ms after a request to a node of 30 ms, it looks like %g s: that is chance", got)
+	b, all := New(Options{}), candidates(1)
+	n := all[0].Node
+	n.latency.set(10*sec, 0.030)
+	looks := func(now time.Duration) float64 {
+		e := b.Explain(now, all)[0]
+		if silent := n.latency.silence(now) > 1; e.Hung != silent {
+			t.Errorf("%v: hung %v", now, e.Hung)
+		}
+		return e.Score
 	}
-	if got := n.latency.expected(12*sec, 0.030); got != 2 {
+	var a Attempt
+	b.Pick(10*sec, all, &a)
+	if got := looks(10*sec + 100*ms); !near(got, 0.060, 1e-9) {
+		t.Errorf("100 ms after a request to a node of 30 ms, the second would take %g s: that is chance", got)
+	}
+	if got := looks(12 * sec); got != 2 {
 		t.Errorf("2 s after an unanswered request the node looks like %g s", got)
 	}
 	a.Pause(12 * sec) // now it is the client that lets wait
-	if got := n.latency.expected(15*sec, 0.030); got >= 2 {
+	if got := looks(15 * sec); got >= 2 {
 		t.Errorf("a client's slow upload counts against the node: %g s", got)
 	}
 	a.Resume(15 * sec)
-	if got := n.latency.expected(16*sec, 0.030); got != 3 {
+	if got := looks(16 * sec); got != 3 {
 		t.Errorf("2 s before and 1 s after a pause: %g s", got)
 	}
 	a.End(16 * sec)
-	if got := n.latency.expected(16*sec, 0.030); !near(got, 3, 0.1) {
+	if got := looks(16 * sec); !near(got, 3, 0.1) {
 		t.Errorf("a client gave up after 3 s of silence, yet the node looks like %g s", got)
+	}
+}
+
+// One long text among short ones is no sign of a node that hangs.
+func TestNodeThatAnswersOthersIsNotSilent(t *testing.T) {
+	b, all := New(Options{}), candidates(1)
+	all[0].Node.latency.set(10*sec, 0.030)
+	var long Attempt
+	b.Pick(10*sec, all, &long)
+	for at := 10 * sec; at < 15*sec; at += 50 * ms {
+		var short Attempt
+		b.Pick(at, all, &short)
+		if e := b.Explain(at, all)[0]; e.Hung || e.Factors.Latency > 0.1 {
+			t.Fatalf("%v after a long request began, the node that answers others looks like %g s", at-10*sec, e.Factors.Latency)
+		}
+		short.Answer(at+30*ms, Served, 0)
+		short.End(at + 30*ms)
+	}
+	if !b.Explain(17*sec, all)[0].Hung {
+		t.Error("two seconds without any answer are no silence")
 	}
 }
 
 // With 0 for "unknown" a cold node would win every pick, with a high guess none.
 func TestColdNodeIsTakenForTheMedian(t *testing.T) {
 	var l latency
-	if got := l.expected(sec, 0.070); got != 0.070 {
+	if got := l.estimate(sec, 0.070); got != 0.070 {
 		t.Errorf("cold node: %g, want the median 0.07", got)
 	}
 	b, all := New(Options{}), candidates(5)
@@ -75,7 +102,7 @@ func TestIdleNodeReturnsToTheMedian(t *testing.T) {
 		idle time.Duration
 		want float64
 	}{{0, 8}, {10 * sec, 0.03 + 7.97/math.E}, {10 * time.Minute, 0.03}} {
-		if got := l.expected(1*sec+test.idle, 0.03); !near(got, test.want, 0.02) {
+		if got := l.estimate(1*sec+test.idle, 0.03); !near(got, test.want, 0.02) {
 			t.Errorf("idle for %v: %g s, want %g", test.idle, got, test.want)
 		}
 	}

@@ -11,11 +11,14 @@ import (
 // see Pool.
 type Node struct {
 	// Read by picks without the lock, and therefore close together.
-	inFlight  atomic.Int64 // reserved by a pick and not yet ended
+	inFlight  atomic.Int64  // reserved by a pick and not yet ended
+	version   atomic.Uint64 // counts what is heard of the node: see view
 	latency   latency
+	knee      knee
 	warmSince atomic.Int64 // when it joined or recovered, 0 once warm
 	breaker   breaker
 	orders    orders
+	told      told
 
 	addr      string
 	met       time.Duration
@@ -23,9 +26,10 @@ type Node struct {
 	ejections atomic.Uint64
 	changed   atomic.Pointer[Change] // the last one
 
-	mu sync.Mutex // guards writes to latency and breaker, and what follows
+	mu sync.Mutex // guards writes to what is above, and what follows
 	// Attempts without an answer, by the time since when they wait.
 	first, last *Attempt
+	history     history
 }
 
 // NewNode returns a node of which nothing is known yet. Most callers want
@@ -41,12 +45,24 @@ func (n *Node) Met() time.Duration { return n.met }
 // InFlight returns the number of requests reserved for the node or under way.
 func (n *Node) InFlight() int { return int(n.inFlight.Load()) }
 
-// Latency returns the moving average of the time to first byte; ok is false
+// Latency returns the moving average of the time to first byte, without what
+// requests beyond the knee or others' work on the GPU add to it; ok is false
 // while nothing is known.
 func (n *Node) Latency() (average time.Duration, ok bool) {
 	known := n.latency.known()
 	return time.Duration(known * float64(time.Second)), known != 0
 }
+
+// Knee returns up to how many requests in flight the node has shown to serve
+// without slowing down; ok is false while nothing is known.
+func (n *Node) Knee() (requests float64, ok bool) { return n.knee.value() }
+
+// ForeignShare returns the share of the GPU's time that others than this
+// gateway take, as far as the node's reports tell, 0 to 1.
+func (n *Node) ForeignShare() float64 { return load(&n.told.foreign) }
+
+// Stale returns whether the node's reports no longer count, or there are none.
+func (n *Node) Stale(now time.Duration) bool { return n.told.trust(now) == 0 }
 
 // Picks returns how often the node was picked for the reason.
 func (n *Node) Picks(r Reason) uint64 { return n.picks[r].Load() }
@@ -69,7 +85,13 @@ func (n *Node) Note(c Change) { n.changed.Store(&c) }
 
 // Join starts the node's slow start, for a node that enters a pool that is
 // already serving.
-func (n *Node) Join(now time.Duration) { n.warmSince.Store(int64(now)) }
+func (n *Node) Join(now time.Duration) {
+	n.warmSince.Store(int64(now))
+	n.heard()
+}
+
+// heard makes views of the node out of date.
+func (n *Node) heard() { n.version.Add(1) }
 
 // State tells how the node stands at a time, under the given slow start. An
 // order to drain outweighs all else.

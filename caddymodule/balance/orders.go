@@ -36,6 +36,7 @@ func (n *Node) Drain(now time.Duration, announce func(State)) (s State, changed 
 	if !n.drained() {
 		n.orders.since.Store(int64(now))
 		n.orders.word.Or(drainedBit)
+		n.heard()
 		changed = true
 	}
 	s = n.drainState()
@@ -56,6 +57,7 @@ func (n *Node) Resume(now time.Duration) (changed bool) {
 	}
 	n.warmSince.Store(int64(now))
 	n.orders.word.And(^uint64(drainedBit))
+	n.heard()
 	return true
 }
 
@@ -80,6 +82,7 @@ func (n *Node) OrderWeight(w float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.orders.word.Store(n.orders.word.Load()&drainedBit | math.Float64bits(w))
+	n.heard()
 }
 
 // OrderedWeight returns the weight that was ordered; ok is false if none was.

@@ -111,7 +111,7 @@ func TestOrderedWeightReplacesTheConfigured(t *testing.T) {
 	for i := range attempts {
 		b.Pick(sec, all, &attempts[i])
 	}
-	if got := all[0].Node.InFlight(); got != 30 {
+	if got := all[0].Node.InFlight(); got < 28 || got > 32 { // by lot among near ties
 		t.Errorf("a node ordered to weight 3 beside one of 1 has %d of 40 requests", got)
 	}
 	if e := b.Explain(sec, all); e[0].Factors.Weight != 3 {
@@ -218,8 +218,8 @@ func TestDrainIsEffectiveBeforeItReturns(t *testing.T) {
 func TestDrainUnderLoadCostsNothing(t *testing.T) {
 	s := scenario{nodes: equal(3), rate: 150, length: 4 * time.Minute, seed: 7}
 	var node *Node
-	r := simulate(s, func(s scenario, g int) policy {
-		p := newGPUWith(s, g, Options{})
+	r := simulate(s, func(m *simulation, g int) policy {
+		p := newGPUWith(m, g, Options{})
 		node = p.candidates[0].Node
 		return &ordered{gpu: p, orders: map[time.Duration]func(time.Duration){
 			time.Minute:     func(now time.Duration) { node.Drain(now, nil) },

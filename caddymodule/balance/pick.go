@@ -8,13 +8,11 @@ import (
 	"time"
 )
 
-// nearTie is how much worse than the best a score may be and still win by
-// lot. Without it, several gateways with the same view send their next
-// requests all to the same node.
-const nearTie = 1.05
-
-// medianEvery is how long a pool's median latency is good for.
-const medianEvery = 100 * time.Millisecond
+// nearTie is how much worse than the best a score may be and still win by lot.
+// Averages of some twenty answers of a service time with sigma 0.5 are apart by
+// that much by chance. Without a lot, several gateways with the same view send
+// their next requests all to the same node.
+const nearTie = 1.15
 
 // Options are a pool's settings.
 type Options struct {
@@ -24,6 +22,9 @@ type Options struct {
 	// Spill is the over-provisioning factor of tiers, at least 1. 0 is
 	// DefaultSpill.
 	Spill float64
+	// ShedAt is the GPU utilisation above which others' load counts against a
+	// node, 0 to 1. 0 is DefaultShedAt.
+	ShedAt float64
 	// Breaker ejects failing nodes. Its zero value never does.
 	Breaker Breaker
 	// Seed makes two balancers alike.
@@ -39,27 +40,30 @@ type Options struct {
 type Balancer struct {
 	slowStart time.Duration
 	spill     float64
+	shedAt    float64
 	breaker   Breaker
+	seed      uint64
 	onChange  func(Change)
 
 	// Picks of one pool happen one after another: two at once would not see
 	// each other's reservation and choose the same node.
-	mu       sync.Mutex
-	rng      *rand.Rand
-	scratch  []scored
-	ties     []int
-	warmed   *Node
-	median   float64
-	medianAt time.Duration
-	known    []float64
+	mu      sync.Mutex
+	rng     *rand.Rand
+	scratch []scored
+	ties    []int
+	warmed  *Node
+	pool    poolView
+	views   []view    // of the candidates of the last pick, by position
+	known   []float64 // scratch of refresh
 }
 
-// scored is what a pick works out of a candidate.
+// scored is what a pick works out of a candidate, beyond its view.
 type scored struct {
 	score  float64
-	warmth float64 // 0 when it is down, ejected or drained
-	tier   int
+	worst  float64 // how far beyond a limit for load, 0 if it is not avoided, or not for that alone
+	warmth float64 // the share of its weight in service; 0 when it is down, ejected, drained or avoided
 	rank   rank
+	rests  bool // its slow start lets this request pass
 }
 
 // New returns a balancer.
@@ -67,7 +71,9 @@ func New(o Options) *Balancer {
 	b := &Balancer{
 		slowStart: o.SlowStart,
 		spill:     o.Spill,
+		shedAt:    o.ShedAt,
 		breaker:   o.Breaker,
+		seed:      o.Seed,
 		onChange:  o.OnChange,
 		rng:       rand.New(rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15)),
 	}
@@ -76,6 +82,9 @@ func New(o Options) *Balancer {
 	}
 	if b.spill == 0 {
 		b.spill = DefaultSpill
+	}
+	if b.shedAt == 0 {
+		b.shedAt = DefaultShedAt
 	}
 	return b
 }
@@ -90,7 +99,7 @@ func New(o Options) *Balancer {
 func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason) {
 	b.mu.Lock()
 	chosen, reason := b.choose(now, candidates)
-	for chosen >= 0 && !b.reserve(now, candidates[chosen].Node, a, reason == Probe) {
+	for chosen >= 0 && !b.reserve(now, &candidates[chosen], a, reason == Probe, b.views[chosen].others) {
 		chosen, reason = b.choose(now, candidates)
 	}
 	warmed := b.warmed
@@ -113,11 +122,12 @@ func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (
 
 // reserve fails when, since the node was chosen, the probe of another pool
 // came first or an operator drained the node.
-func (b *Balancer) reserve(now time.Duration, n *Node, a *Attempt, probe bool) bool {
+func (b *Balancer) reserve(now time.Duration, c *Candidate, a *Attempt, probe bool, others float64) bool {
+	n := c.Node
 	if probe && !n.breaker.probing.CompareAndSwap(false, true) {
 		return false
 	}
-	if a.begin(b, n, now, probe, b.rng.Float64()) {
+	if a.begin(b, n, now, probe, int(c.load()+others+0.5)) {
 		return true
 	}
 	if probe {
@@ -132,100 +142,157 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 		return -1, Panic
 	}
 	switch {
-	case sum.probe >= 0 && !sum.retry && sum.first != 0:
+	case sum.probe >= 0 && !sum.retry && sum.serving:
 		// A retry must land: it is no time for experiments. Nodes of any tier
 		// are probed: a backup that stayed ejected would not be there when
 		// it is needed.
 		return sum.probe, Probe
-	case sum.best > tried:
-		return b.lowest(sum.best, 0), Panic
 	case sum.best == tried:
-		return b.lowest(tried, 0), Retry
+		return b.lowest(candidates, tried, 0), Retry
+	case sum.best > healthy:
+		return b.lowest(candidates, sum.best, 0), Panic
+	}
+	if sum.plain {
+		b.ties = b.ties[:0]
+		for i, limit := 0, sum.least*nearTie; i < len(b.scratch); i++ {
+			if s := &b.scratch[i]; s.score <= limit && s.rank == healthy {
+				b.ties = append(b.ties, i)
+			}
+		}
+		return b.lot(), Best
 	}
 	tier := sum.first
 	if sum.last > sum.first {
 		tier = b.tier(candidates)
 	}
-	if sum.last > sum.first && !b.any(healthy, tier) { // all of it already tried or full
-		for tier = sum.first; !b.any(healthy, tier); tier++ {
+	if sum.last > sum.first && !b.any(candidates, healthy, tier) { // all of it already tried or full
+		for tier = sum.first; !b.any(candidates, healthy, tier); tier++ {
 		}
 	}
 	if tier > sum.first {
-		return b.lowest(healthy, tier), Spill
+		return b.lowest(candidates, healthy, tier), Spill
 	}
-	return b.lowest(healthy, tier), Best
+	return b.lowest(candidates, healthy, tier), Best
 }
 
 // overview is what a first look at the candidates gives.
 type overview struct {
 	best        rank
-	first, last int  // tier with a healthy node, highest tier of all
+	first, last int  // tier with a node in service, highest tier of all
 	probe       int  // a node to be probed, or -1
 	full        bool // a node has no room but is healthy
+	serving     bool // some node is neither down nor ejected
 	retry       bool // the request has been tried before
+	plain       bool // one tier, and no slow start: all healthy nodes compete
+	least       float64
 }
 
 // survey ranks and scores the candidates in b.scratch.
 func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
-	o := overview{best: excluded, probe: -1}
-	median := b.medianLatency(now, candidates)
+	o := overview{best: excluded, probe: -1, plain: true, least: math.Inf(1)}
+	b.refresh(now, candidates)
 	b.scratch = slices.Grow(b.scratch[:0], len(candidates))[:len(candidates)]
+	scratch, views := b.scratch[:len(candidates)], b.views[:len(candidates)]
+	shed := false
 	for i := range candidates {
-		c, s := &candidates[i], &b.scratch[i]
-		state := c.Node.breaker.circuit(now)
-		s.rank, s.tier, s.warmth = c.rank(state), c.Tier, 0
-		f := Factors{Latency: c.Node.latency.expected(now, median), Load: c.load(), Weight: c.Weight, Warmth: 1}
-		if c.Node.ordered() {
-			f.Weight = c.weight()
-			if c.Node.drained() {
-				s.rank, state = excluded, open
-			}
+		c, s, v := &candidates[i], &scratch[i], &views[i]
+		if v.version != c.Node.version.Load() || now >= v.until || !v.of(c) {
+			b.look(now, c, v)
 		}
-		if !c.Down && state == closed {
-			s.warmth = b.warmthOf(now, c)
-			f.Warmth = s.warmth
-			o.full = o.full || c.Full
-			if o.first == 0 || c.Tier < o.first {
-				o.first = c.Tier
-			}
-		} else if state == halfOpen && o.probe < 0 && !c.Down && !c.Full && !c.Node.breaker.probing.Load() {
-			o.probe = i
+		score := v.latency * congestion((c.load()+v.others)*v.perKnee)
+		if c.Tier > o.last {
+			o.last = c.Tier
 		}
-		s.score = f.Score()
-		o.best = min(o.best, s.rank)
-		o.last = max(o.last, c.Tier)
-		o.retry = o.retry || c.Tries > 0
+		if v.plain && !c.Down && !c.Full && c.Tries == 0 {
+			*s = scored{score: score, warmth: 1}
+			o.best, o.serving = healthy, true
+		} else {
+			*s = scored{score: score, rank: c.rank(v.state)}
+			o.retry = o.retry || c.Tries > 0
+			switch {
+			case v.drained:
+				s.rank = excluded
+			case c.Down:
+			case v.state == closed:
+				o.serving, o.full = true, o.full || c.Full
+				if v.shuns() {
+					s.rank = max(s.rank, avoided)
+					if v.byLoad && !v.hung {
+						s.worst, shed = v.worst, true
+					}
+				} else if !v.suspect {
+					s.warmth = v.warmth
+				}
+				if s.warmth > 0 && s.warmth < 1 {
+					s.rests = b.rng.Float64() >= s.warmth
+					o.plain = false
+				}
+			case v.state == halfOpen && o.probe < 0 && !c.Full && !c.Node.breaker.probing.Load():
+				o.probe = i
+			}
+			o.best = min(o.best, s.rank)
+		}
+		if s.warmth > 0 && (o.first == 0 || c.Tier < o.first) {
+			o.first = c.Tier
+		}
+		if s.rank == healthy && score < o.least {
+			o.least = score
+		}
+	}
+	o.plain = o.plain && o.first == o.last
+	if shed {
+		o.plain = false
+		b.keepHalf(candidates, &o)
 	}
 	return o
 }
 
-// warmthOf is the candidate's warmth. A node whose slow start is over is
-// remembered in b.warmed: time alone ends it, so picks are where it is noticed.
-func (b *Balancer) warmthOf(now time.Duration, c *Candidate) float64 {
-	since := c.Node.warmSince.Load()
-	if since == 0 && c.WarmSince == 0 {
-		return 1
+// keepHalf lets nodes back that are avoided for their load, the least loaded
+// first, where that would take more than half of a tier's weight out. Load
+// seldom comes alone: what one node can't carry the others have to, and they
+// would be next (Envoy's panic threshold is 50 %, too).
+func (b *Balancer) keepHalf(candidates []Candidate, o *overview) {
+	var total, shed [MaxTier + 1]float64
+	for i := range b.scratch {
+		tier, weight := candidates[i].Tier, b.views[i].weight
+		total[tier] += weight
+		if b.scratch[i].worst > 0 {
+			shed[tier] += weight
+		}
 	}
-	if since != 0 && now-time.Duration(since) >= b.slowStart && b.warmed == nil && c.Node.warmSince.CompareAndSwap(since, 0) {
-		b.warmed = c.Node
+	for tier := range total {
+		for shed[tier] > total[tier]/2 {
+			least := -1
+			for i := range b.scratch {
+				s := &b.scratch[i]
+				if candidates[i].Tier == tier && s.worst > 0 && (least < 0 || s.worst < b.scratch[least].worst) {
+					least = i
+				}
+			}
+			s, v := &b.scratch[least], &b.views[least]
+			shed[tier] -= v.weight
+			s.worst, s.rank, s.warmth = 0, candidates[least].rank(closed), v.warmth
+			o.best = min(o.best, s.rank)
+			if o.first == 0 || tier < o.first {
+				o.first = tier
+			}
+		}
 	}
-	return c.warmth(now, b.slowStart)
 }
 
 // tier draws the tier for a request.
 func (b *Balancer) tier(candidates []Candidate) int {
 	var sum tiers
-	for i := range candidates {
-		c := &candidates[i]
-		w := c.weight()
-		sum.add(c.Tier, w, w*b.scratch[i].warmth)
+	for i := range b.scratch {
+		w := b.views[i].weight
+		sum.add(candidates[i].Tier, w, w*b.scratch[i].warmth)
 	}
 	return sum.choose(b.spill, b.rng.Float64())
 }
 
-func (b *Balancer) any(r rank, tier int) bool {
+func (b *Balancer) any(candidates []Candidate, r rank, tier int) bool {
 	for i := range b.scratch {
-		if b.scratch[i].rank == r && b.scratch[i].tier == tier {
+		if b.scratch[i].rank == r && candidates[i].Tier == tier {
 			return true
 		}
 	}
@@ -233,44 +300,46 @@ func (b *Balancer) any(r rank, tier int) bool {
 }
 
 // lowest returns the index of the candidate with the lowest score among those
-// of the rank and tier (0: all tiers), by lot among near ties.
-func (b *Balancer) lowest(r rank, tier int) int {
-	limit := math.Inf(1)
+// of the rank and tier (0: all tiers), or one nearly as low. Nodes whose slow
+// start lets the request pass are asked only where there is no other.
+func (b *Balancer) lowest(candidates []Candidate, r rank, tier int) int {
+	least, rests := math.Inf(1), true
 	for i := range b.scratch {
-		if s := &b.scratch[i]; s.rank == r && (tier == 0 || s.tier == tier) {
-			limit = min(limit, s.score*nearTie)
+		s := &b.scratch[i]
+		if s.rank != r || tier != 0 && candidates[i].Tier != tier || s.rests && !rests {
+			continue
 		}
+		if rests && !s.rests {
+			least, rests = math.Inf(1), false
+		}
+		least = min(least, s.score)
 	}
 	b.ties = b.ties[:0]
 	for i := range b.scratch {
-		if s := &b.scratch[i]; s.score <= limit && s.rank == r && (tier == 0 || s.tier == tier) {
+		s := &b.scratch[i]
+		if s.score <= least*nearTie && s.rank == r && s.rests == rests && (tier == 0 || candidates[i].Tier == tier) {
 			b.ties = append(b.ties, i)
 		}
 	}
-	if len(b.ties) == 1 {
-		return b.ties[0]
-	}
-	return b.ties[b.rng.IntN(len(b.ties))]
+	return b.lot()
 }
 
-// medianLatency returns the median of what is known of the serving nodes, in
-// seconds. It stands in for a node of which nothing is known yet: with 0, as
-// in Traefik's leasttime, a cold node would get everything; with a guess too
-// high, nothing.
-func (b *Balancer) medianLatency(now time.Duration, candidates []Candidate) float64 {
-	if b.median != 0 && now-b.medianAt < medianEvery {
-		return b.median
+// lot draws one of b.ties in proportion to weight, so that nodes which serve a
+// request equally soon share them as the operator wants.
+func (b *Balancer) lot() int {
+	last := len(b.ties) - 1
+	if last == 0 {
+		return b.ties[0]
 	}
-	b.known = b.known[:0]
-	for i := range candidates {
-		if known := candidates[i].Node.latency.known(); known != 0 && !candidates[i].Down && !candidates[i].Node.drained() && candidates[i].Node.breaker.circuit(now) == closed {
-			b.known = append(b.known, known)
+	sum := 0.0
+	for _, i := range b.ties {
+		sum += b.views[i].weight
+	}
+	u := b.rng.Float64() * sum
+	for _, i := range b.ties[:last] {
+		if u -= b.views[i].weight; u < 0 {
+			return i
 		}
 	}
-	b.median, b.medianAt = latencyUnknown.Seconds(), now
-	if len(b.known) > 0 {
-		slices.Sort(b.known)
-		b.median = b.known[(len(b.known)-1)/2]
-	}
-	return b.median
+	return b.ties[last]
 }

@@ -37,8 +37,8 @@ func ejecting() *Balancer { return New(Options{Breaker: Breaker{Failures: Defaul
 
 func TestNearTiesAreDrawnByLot(t *testing.T) {
 	b, all := New(Options{}), alike(4)
-	all[1].Node.latency.set(sec, 0.031) // within 5 %
-	all[3].Node.latency.set(sec, 0.033) // beyond
+	all[1].Node.latency.set(sec, 0.034) // within 15 %
+	all[3].Node.latency.set(sec, 0.035) // beyond
 	var got [4]int
 	for range 30000 {
 		i, _ := pick(b, sec, all)
@@ -50,7 +50,7 @@ func TestNearTiesAreDrawnByLot(t *testing.T) {
 		}
 	}
 	if got[3] != 0 {
-		t.Errorf("a node 10 %% worse got %d picks", got[3])
+		t.Errorf("a node 17 %% worse got %d picks", got[3])
 	}
 }
 
@@ -62,7 +62,7 @@ func TestPicksSeeOneAnother(t *testing.T) {
 		b.Pick(sec, all, &attempts[i])
 	}
 	for i := range all {
-		if got := all[i].Node.InFlight(); got != 10 {
+		if got := all[i].Node.InFlight(); got < 8 || got > 12 { // 11 after 10 is a near tie
 			t.Errorf("node %d has %d of 40 requests of one instant", i, got)
 		}
 	}
@@ -75,10 +75,10 @@ func TestWeightAndOthersRequestsCount(t *testing.T) {
 	for i := range attempts {
 		b.Pick(sec, all, &attempts[i])
 	}
-	if got := all[0].Node.InFlight(); got != 30 {
+	if got := all[0].Node.InFlight(); got < 28 || got > 32 {
 		t.Errorf("a node of weight 3 beside one of weight 1 has %d of 40 requests", got)
 	}
-	all = alike(2)
+	b, all = New(Options{}), alike(2)
 	all[0].InFlight = 5 // somebody else's
 	if i, _ := pick(b, sec, all); i != 1 {
 		t.Error("picked the node that others keep busy")
@@ -244,9 +244,9 @@ func TestExplanationNamesTheFactors(t *testing.T) {
 	all[2].Down = true
 	got := b.Explain(sec, all)
 	for i, want := range []Explanation{
-		{State: Up, Factors: Factors{0.030, 1, 2, 1}, Score: 0.015},
-		{State: Up, Factors: Factors{0.030, 4, 1, 1}, Score: 0.120},
-		{State: Down, Factors: Factors{0.030, 1, 1, 1}, Score: 0.030},
+		{State: Up, Factors: Factors{Latency: 0.030, Slowdown: 1, Load: 1, Knee: 2, Weight: 2, Warmth: 1}, Score: 0.027},
+		{State: Up, Factors: Factors{Latency: 0.030, Slowdown: 1, Load: 4, Knee: 1, Weight: 1, Warmth: 1}, Score: 0.120},
+		{State: Down, Factors: Factors{Latency: 0.030, Slowdown: 1, Load: 1, Knee: 1, Weight: 1, Warmth: 1}, Score: 0.030},
 	} {
 		want.Addr = all[i].Node.Addr()
 		if got[i].State != want.State || got[i].Factors != want.Factors || !near(got[i].Score, want.Score, 1e-9) || got[i].Addr != want.Addr {

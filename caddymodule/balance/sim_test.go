@@ -9,8 +9,9 @@ import (
 )
 
 // A discrete-event simulator in virtual time: Poisson arrivals, nodes with a
-// number of slots and a FIFO queue before them, lognormal service times. It
-// replays minutes in milliseconds, and the same seed gives the same run.
+// number of slots and a FIFO queue before them, lognormal service times, GPUs
+// shared with other tenants, and telemetry as late and coarse as the real one.
+// It replays minutes in milliseconds, and the same seed gives the same run.
 
 // simNode is a node's nature. Functions of time may be nil.
 type simNode struct {
@@ -20,7 +21,15 @@ type simNode struct {
 	fate    func(now time.Duration) fate    // nil: fine
 	weight  float64                         // 0: 1
 	tier    int                             // 0: 1
+	// cotenant is the share of the GPU that others take, which slows service
+	// by contention (nil: shared).
+	cotenant   func(now time.Duration) float64
+	contention func(share float64) float64
 }
+
+// shared is how much longer work takes on a GPU of which others take a share
+// of the time.
+func shared(share float64) float64 { return 1 / (1 - share) }
 
 type fate uint8
 
@@ -36,13 +45,24 @@ const (
 	simSigma   = 0.5 // of the lognormal service time
 )
 
+// simTelemetry is how gateways learn of GPU utilisation: as NVML tells it, the
+// share of the last window in which anything ran on the GPU, in whole percents.
+type simTelemetry struct {
+	interval time.Duration // 0: none
+	window   time.Duration // 0: 1 s
+	delay    time.Duration // between measuring and arriving
+	falsify  func(now time.Duration, node int, utilization float64) float64
+}
+
 type scenario struct {
-	nodes    []simNode
-	rate     float64 // requests per second
-	length   time.Duration
-	gateways int // 0: 1
-	retries  int
-	seed     uint64
+	nodes     []simNode
+	rate      float64                         // requests per second
+	surge     func(now time.Duration) float64 // factor on rate, nil: 1
+	length    time.Duration
+	gateways  int // 0: 1
+	retries   int
+	telemetry simTelemetry
+	seed      uint64
 }
 
 // policy is what is compared. Each gateway has its own.
@@ -50,6 +70,11 @@ type policy interface {
 	// pick returns a node and how to report its verdict. tries counts the
 	// attempts of this request per node.
 	pick(now time.Duration, tries []int) (node int, done func(now time.Duration, v Verdict))
+}
+
+// listener is a policy that wants telemetry.
+type listener interface {
+	hear(now, measured time.Duration, node int, utilization float64)
 }
 
 type served struct {
@@ -95,25 +120,34 @@ type simulation struct {
 	seq    int
 	busy   []int
 	wait   [][]func(now time.Duration)
+	work   []spans
 	result result
 }
 
 // simulate runs the scenario with a policy per gateway.
-func simulate(s scenario, newPolicy func(s scenario, gateway int) policy) result {
+func simulate(s scenario, newPolicy func(m *simulation, gateway int) policy) result {
 	m := &simulation{
 		scenario: s,
 		rng:      rand.New(rand.NewPCG(s.seed, 1)),
 		busy:     make([]int, len(s.nodes)),
 		wait:     make([][]func(time.Duration), len(s.nodes)),
+		work:     make([]spans, len(s.nodes)),
 	}
 	var gateways []policy
 	for g := range max(1, s.gateways) {
-		gateways = append(gateways, newPolicy(s, g))
+		gateways = append(gateways, newPolicy(m, g))
+		if l, ok := gateways[g].(listener); ok && s.telemetry.interval > 0 {
+			m.report(l)
+		}
 	}
 	var arrive func(now time.Duration)
 	arrive = func(now time.Duration) {
 		m.attempt(now, now, gateways[m.rng.IntN(len(gateways))], make([]int, len(s.nodes)), s.retries)
-		if next := now + time.Duration(m.rng.ExpFloat64()/s.rate*float64(time.Second)); next < s.length {
+		rate := s.rate
+		if s.surge != nil {
+			rate *= s.surge(now)
+		}
+		if next := now + seconds(m.rng.ExpFloat64()/rate); next < s.length {
 			m.at(next, arrive)
 		}
 	}
@@ -125,9 +159,53 @@ func simulate(s scenario, newPolicy func(s scenario, gateway int) policy) result
 	return m.result
 }
 
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
 func (m *simulation) at(t time.Duration, run func(time.Duration)) {
 	m.seq++
 	heap.Push(&m.queue, event{t, m.seq, run})
+}
+
+// report tells a gateway of each node's GPU over and over, ±10 % apart. Its
+// randomness is its own, so that runs with and without telemetry see the same
+// requests.
+func (m *simulation) report(l listener) {
+	tel := m.telemetry
+	window := tel.window
+	if window == 0 {
+		window = time.Second
+	}
+	for i := range m.nodes {
+		rng := rand.New(rand.NewPCG(m.seed, uint64(m.seq)+1000))
+		var read func(now time.Duration)
+		read = func(now time.Duration) {
+			u := math.Round(100*m.utilization(i, now-window, now)) / 100
+			if tel.falsify != nil {
+				u = tel.falsify(now, i, u)
+			}
+			if u >= 0 {
+				m.at(now+tel.delay, func(later time.Duration) { l.hear(later, now, i, u) })
+			}
+			if next := now + seconds(tel.interval.Seconds()*(0.9+0.2*rng.Float64())); next < m.length {
+				m.at(next, read)
+			}
+		}
+		m.at(window+seconds(tel.interval.Seconds()*rng.Float64()), read)
+	}
+}
+
+// utilization is the share of a time in which the node's GPU worked for anyone.
+func (m *simulation) utilization(i int, from, to time.Duration) float64 {
+	own := m.work[i].within(from, to)
+	if m.nodes[i].cotenant == nil {
+		return own
+	}
+	const steps = 20
+	others := 0.0
+	for k := range steps {
+		others += m.nodes[i].cotenant(from+(to-from)*time.Duration(2*k+1)/(2*steps)) / steps
+	}
+	return own + (1-own)*others
 }
 
 func (m *simulation) attempt(now, arrived time.Duration, p policy, tries []int, retries int) {
@@ -167,16 +245,30 @@ func (m *simulation) serve(i int, now time.Duration, end func(time.Duration)) {
 	m.start(i, now, end)
 }
 
-func (m *simulation) start(i int, now time.Duration, end func(time.Duration)) {
-	m.busy[i]++
+// mean is the mean service time at a time.
+func (m *simulation) mean(i int, now time.Duration) float64 {
 	n := m.nodes[i]
 	mean := n.service.Seconds()
 	if n.slowed != nil {
 		mean *= n.slowed(now)
 	}
-	took := mean * math.Exp(simSigma*m.rng.NormFloat64()-simSigma*simSigma/2)
-	m.at(now+time.Duration(took*float64(time.Second)), func(now time.Duration) {
+	if n.cotenant != nil {
+		if n.contention == nil {
+			mean *= shared(n.cotenant(now))
+		} else {
+			mean *= n.contention(n.cotenant(now))
+		}
+	}
+	return mean
+}
+
+func (m *simulation) start(i int, now time.Duration, end func(time.Duration)) {
+	m.busy[i]++
+	m.work[i].set(now, true)
+	took := m.mean(i, now) * math.Exp(simSigma*m.rng.NormFloat64()-simSigma*simSigma/2)
+	m.at(now+seconds(took), func(now time.Duration) {
 		m.busy[i]--
+		m.work[i].set(now, m.busy[i] > 0)
 		if len(m.wait[i]) > 0 {
 			next := m.wait[i][0]
 			m.wait[i] = m.wait[i][1:]
@@ -184,6 +276,39 @@ func (m *simulation) start(i int, now time.Duration, end func(time.Duration)) {
 		}
 		end(now)
 	})
+}
+
+// spans are the times in which something was so, in order.
+type spans struct {
+	past  [][2]time.Duration
+	since time.Duration
+	on    bool
+}
+
+func (s *spans) set(now time.Duration, on bool) {
+	switch {
+	case on == s.on:
+	case on:
+		s.since = now
+	default:
+		s.past = append(s.past, [2]time.Duration{s.since, now})
+	}
+	s.on = on
+}
+
+// within returns the share of [from, to) that the spans cover.
+func (s *spans) within(from, to time.Duration) float64 {
+	var sum time.Duration
+	if s.on {
+		sum += max(0, to-max(from, s.since))
+	}
+	for _, span := range slices.Backward(s.past) {
+		if span[1] <= from {
+			break
+		}
+		sum += max(0, min(to, span[1])-max(from, span[0]))
+	}
+	return float64(sum) / float64(to-from)
 }
 
 // percentile returns the p-th percentile of the latencies of requests that
@@ -221,80 +346,4 @@ func (r result) failed() (n int) {
 		}
 	}
 	return n
-}
-
-// --- policies
-
-type roundRobin struct{ n, next int }
-
-func newRoundRobin(s scenario, _ int) policy { return &roundRobin{n: len(s.nodes)} }
-
-func (p *roundRobin) pick(time.Duration, []int) (int, func(time.Duration, Verdict)) {
-	p.next = (p.next + 1) % p.n
-	return p.next, func(time.Duration, Verdict) {}
-}
-
-// leastConn is Caddy's least_conn.
-type leastConn struct {
-	inFlight []int
-	rng      *rand.Rand
-}
-
-func newLeastConn(s scenario, gateway int) policy {
-	return &leastConn{make([]int, len(s.nodes)), rand.New(rand.NewPCG(s.seed, uint64(gateway)+100))}
-}
-
-func (p *leastConn) pick(time.Duration, []int) (int, func(time.Duration, Verdict)) {
-	best, ties := 0, 0
-	for i, n := range p.inFlight {
-		if n < p.inFlight[best] {
-			best, ties = i, 0
-		}
-		if n == p.inFlight[best] {
-			if ties++; p.rng.IntN(ties) == 0 {
-				best = i
-			}
-		}
-	}
-	p.inFlight[best]++
-	return best, func(time.Duration, Verdict) { p.inFlight[best]-- }
-}
-
-// gpu is this package.
-type gpu struct {
-	balancer   *Balancer
-	candidates []Candidate
-}
-
-func newGPU(s scenario, gateway int) policy {
-	return newGPUWith(s, gateway, Options{Breaker: Breaker{Failures: DefaultFailures}})
-}
-
-func newGPUWith(s scenario, gateway int, o Options) *gpu {
-	o.Seed = s.seed + uint64(gateway)
-	p := &gpu{balancer: New(o)}
-	for range s.nodes {
-		p.candidates = append(p.candidates, Candidate{Node: NewNode("node"), Weight: 1, Tier: 1})
-	}
-	for i, n := range s.nodes {
-		if n.weight != 0 {
-			p.candidates[i].Weight = n.weight
-		}
-		if n.tier != 0 {
-			p.candidates[i].Tier = n.tier
-		}
-	}
-	return p
-}
-
-func (p *gpu) pick(now time.Duration, tries []int) (int, func(time.Duration, Verdict)) {
-	for i := range p.candidates {
-		p.candidates[i].Tries = tries[i]
-	}
-	a := new(Attempt)
-	i, _ := p.balancer.Pick(now, p.candidates, a)
-	return i, func(now time.Duration, v Verdict) {
-		a.Answer(now, v, 0)
-		a.End(now)
-	}
 }

@@ -6,10 +6,12 @@ import "time"
 type State uint8
 
 // The states a node can be in. Down is found by this package only in
-// candidates: it is for callers that hear it from health checks.
+// candidates: it is for callers that hear it from health checks. Avoided
+// depends on a pool's rules, and only Explain tells it.
 const (
 	Up        State = iota // gets its share
 	SlowStart              // gets a growing part of its share
+	Avoided                // gets nothing while others can serve: for its load, by its own word, or as it is silent
 	Ejected                // gets nothing after failures
 	Probing                // one request finds out whether it is back
 	Down                   // health checks say no
@@ -18,13 +20,15 @@ const (
 	states
 )
 
-var stateNames = [states]string{"up", "slow_start", "ejected", "probing", "down", "draining", "drained"}
+var stateNames = [states]string{"up", "slow_start", "avoided", "ejected", "probing", "down", "draining", "drained"}
 
 // String returns the name used in metrics and events.
 func (s State) String() string { return stateNames[s] }
 
 // States lists all states, for metrics with one series each.
-func States() []State { return []State{Up, SlowStart, Ejected, Probing, Down, Draining, Drained} }
+func States() []State {
+	return []State{Up, SlowStart, Avoided, Ejected, Probing, Down, Draining, Drained}
+}
 
 // Change is a node's passage from one state to another.
 type Change struct {

@@ -23,7 +23,7 @@ func BenchmarkSelect(b *testing.B) {
 		b.Run(fmt.Sprintf("gpu/%d", n), func(b *testing.B) {
 			p := &Policy{balancer: balance.New(balance.Options{}), observed: true, varKey: "gpu"}
 			p.scratch.New = func() any { return new([]balance.Candidate) }
-			p.members.init(rules{}, pool, clock())
+			p.members.init(rules{}, pool, clock(), p.attend)
 			defer p.members.release(clock())
 			benchmarkSelect(b, p, pool)
 		})

@@ -11,6 +11,16 @@ import (
 // UnmarshalCaddyfile sets up the policy from Caddyfile tokens:
 //
 //	lb_policy gpu {
+//		telemetry  <kind> [<address>] {
+//			map    <field> <metric>
+//			send   <text>
+//			device <upstream> <index|uuid>
+//		}
+//		interval   <duration>
+//		shed_at    <percent>%|off
+//		avoid_when gpu_memory|kv_cache <percent>%
+//		avoid_when queue <requests>
+//		avoid_when temperature <celsius>
 //		weight     <address> <number>
 //		tier       <number> <address|cidr...>
 //		slow_start <duration>|off
@@ -18,7 +28,9 @@ import (
 //		spill      <percent>%
 //	}
 //
-// weight and tier may be repeated. All options have defaults.
+// telemetry, avoid_when, weight and tier may be repeated. All options have
+// defaults. In an address of telemetry, {node.host}, {node.port} and
+// {node.address} stand for those of each upstream.
 func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // consume policy name
 	if d.NextArg() {
@@ -29,6 +41,14 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		args := d.RemainingArgs()
 		var err error
 		switch option {
+		case "telemetry":
+			err = p.parseTelemetry(d, args)
+		case "interval":
+			err = p.parseInterval(d, args)
+		case "shed_at":
+			err = p.parseShedAt(d, args)
+		case "avoid_when":
+			err = p.parseAvoid(d, args)
 		case "weight":
 			err = p.parseWeight(d, args)
 		case "tier":
@@ -46,6 +66,34 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	return nil
+}
+
+func (p *Policy) parseInterval(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.ArgErr()
+	}
+	dur, err := caddy.ParseDuration(args[0])
+	if err != nil || dur < minInterval || dur > maxInterval {
+		return d.Errf("interval: '%s' is not a duration from %v to %v", args[0], minInterval, maxInterval)
+	}
+	p.Interval = caddy.Duration(dur)
+	return nil
+}
+
+func (p *Policy) parseShedAt(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 1 {
+		return d.ArgErr()
+	}
+	if args[0] == "off" {
+		p.ShedAt = 1
+		return nil
+	}
+	share, err := parsePercent(args[0])
+	if err != nil || !(share > 0 && share <= 1) {
+		return d.Errf("shed_at: '%s' is not a percentage above 0%% and up to 100%%, nor 'off'", args[0])
+	}
+	p.ShedAt = share
 	return nil
 }
 

@@ -26,6 +26,10 @@ type member struct {
 	weight float64
 	tier   int
 
+	avoid   []*balance.Avoidance
+	sources []*source
+
+	avoided   atomic.Bool  // what avoid said last
 	down      atomic.Bool  // what Caddy's health checks said last
 	warmSince atomic.Int64 // when they last said up again
 	seen      atomic.Int64 // when it was last a candidate; dynamic only
@@ -35,6 +39,7 @@ type member struct {
 // others by their dial address.
 type members struct {
 	rules  rules
+	attend func(*member) // begins to read a member's telemetry
 	static []*member
 
 	mu       sync.RWMutex
@@ -43,8 +48,8 @@ type members struct {
 	released bool
 }
 
-func (ms *members) init(r rules, static reverseproxy.UpstreamPool, now time.Duration) {
-	ms.rules = r
+func (ms *members) init(r rules, static reverseproxy.UpstreamPool, now time.Duration, attend func(*member)) {
+	ms.rules, ms.attend = r, attend
 	ms.dynamic = make(map[string]*member)
 	var fresh []*balance.Node
 	serving := false
@@ -56,6 +61,9 @@ func (ms *members) init(r rules, static reverseproxy.UpstreamPool, now time.Dura
 			serving = true
 		}
 		ms.static = append(ms.static, ms.member(u.Dial, n))
+	}
+	for _, m := range ms.static {
+		attend(m)
 	}
 	// Nodes that start together start warm; one that a reload adds to nodes
 	// already at work is broken in.
@@ -106,6 +114,7 @@ func (ms *members) discover(now time.Duration, dial string) *member {
 		n.Join(now)
 	}
 	m := ms.member(dial, n)
+	ms.attend(m)
 	m.seen.Store(int64(now))
 	ms.dynamic[dial] = m
 	return m
@@ -130,6 +139,7 @@ func (ms *members) sweep(now time.Duration) {
 	for dial, m := range ms.dynamic {
 		if now-time.Duration(m.seen.Load()) > forgetAfter && m.node.InFlight() == 0 {
 			delete(ms.dynamic, dial)
+			m.part()
 			nodes.Release(now, m.node, 0)
 		}
 	}
@@ -143,9 +153,11 @@ func (ms *members) release(now time.Duration) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	for _, m := range ms.static {
+		m.part()
 		nodes.Release(now, m.node, 0)
 	}
 	for _, m := range ms.dynamic {
+		m.part()
 		nodes.Release(now, m.node, forgetAfter)
 	}
 	ms.dynamic = make(map[string]*member)

@@ -12,14 +12,20 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/gpuprobe"
 )
 
 var (
 	descUp        = desc("node_up", "Whether the node gets requests: 1 if it is up or in slow start.")
 	descInFlight  = desc("in_flight", "Requests sent to the node and not yet answered in full.")
-	descScore     = desc("score", "Expected cost of sending the node its next request, in seconds per unit of weight; the lowest wins.")
+	descScore     = desc("score", "Expected time to first byte of the node's next request, in seconds; the lowest wins.")
 	descPicks     = desc("picks_total", "Requests sent to the node, by why it was picked.", "reason")
 	descEjections = desc("ejections_total", "How often failures ejected the node.")
+	descUse       = desc("utilization_ratio", "Utilisation of the node's busiest GPU, 0 to 1.")
+	descMemUsed   = desc("memory_used_bytes", "Memory in use on the node's GPUs.")
+	descMemTotal  = desc("memory_total_bytes", "Memory of the node's GPUs.")
+	descTemp      = desc("temperature_celsius", "Temperature of the node's hottest GPU.")
+	descAge       = desc("telemetry_age_seconds", "How long ago the node's telemetry was measured.")
 	descState     = desc("state", "1 for the state the node is in, 0 for the others.", "state")
 )
 
@@ -61,7 +67,10 @@ func unregister(p *Policy) {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descInFlight, descScore, descPicks, descEjections, descState} {
+	for _, d := range []*prometheus.Desc{
+		descUp, descInFlight, descScore, descPicks, descEjections, descState,
+		descUse, descMemUsed, descMemTotal, descTemp, descAge,
+	} {
 		ch <- d
 	}
 }
@@ -79,6 +88,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descUp, oneIf(e.State == balance.Up || e.State == balance.SlowStart))
 		gauge(descInFlight, float64(n.InFlight()))
 		gauge(descScore, e.Score)
+		if t := v.member.telemetry(clock()); t != nil && t.AgeSeconds != nil {
+			gauge(descAge, *t.AgeSeconds)
+			if u, ok := t.GPUUtilizationPercent.Get(); ok {
+				gauge(descUse, u/100)
+			}
+			collectDevices(t.Devices, gauge)
+		}
 		for _, s := range balance.States() {
 			gauge(descState, oneIf(e.State == s), s.String())
 		}
@@ -86,6 +102,27 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(descPicks, prometheus.CounterValue, float64(n.Picks(r)), e.Addr, r.String())
 		}
 		ch <- prometheus.MustNewConstMetric(descEjections, prometheus.CounterValue, float64(n.Ejections()), e.Addr)
+	}
+}
+
+// collectDevices sums up a node's GPUs: labels for each would not be bounded.
+func collectDevices(devices []gpuprobe.DeviceReport, gauge func(*prometheus.Desc, float64, ...string)) {
+	var used, total, hottest gpuprobe.Optional[float64]
+	for _, d := range devices {
+		if v, ok := d.MemoryUsedBytes.Get(); ok {
+			used = gpuprobe.Some(used.Or(0) + float64(v))
+		}
+		if v, ok := d.MemoryTotalBytes.Get(); ok {
+			total = gpuprobe.Some(total.Or(0) + float64(v))
+		}
+		if v, ok := d.TemperatureC.Get(); ok {
+			hottest = gpuprobe.Some(max(hottest.Or(v), v))
+		}
+	}
+	for desc, o := range map[*prometheus.Desc]gpuprobe.Optional[float64]{descMemUsed: used, descMemTotal: total, descTemp: hottest} {
+		if v, ok := o.Get(); ok {
+			gauge(desc, v)
+		}
 	}
 }
 
@@ -124,6 +161,7 @@ func (p *Policy) views(now time.Duration, members []*member) []view {
 			Weight:    m.weight,
 			Tier:      m.tier,
 			Down:      m.down.Load(),
+			Avoid:     m.avoid,
 			WarmSince: time.Duration(m.warmSince.Load()),
 		}
 	}

@@ -60,7 +60,7 @@ func gpuLines(text string) string {
 
 func TestOddAddressesDoNotBreakTheScrape(t *testing.T) {
 	p := &Policy{balancer: balance.New(balance.Options{})}
-	p.members.init(rules{}, nil, clock())
+	p.members.init(rules{}, nil, clock(), func(*member) {})
 	p.members.dynamic["\xff"] = p.members.member("\xff", balance.NewNode("\xff"))
 	ch := make(chan prometheus.Metric, 100)
 	(&collector{live: []*Policy{p}}).Collect(ch)

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/gpuprobe"
 )
 
 // observer is the handler's transport with eyes: it sees each attempt's first
@@ -79,6 +80,15 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 		copied.Body = upload
 		r = &copied
 	}
+	ask := a.member != nil && o.policy.orca && !gpuprobe.WantsORCA(r.Header)
+	if ask {
+		if upload == nil {
+			copied := *r
+			r = &copied
+		}
+		r.Header = r.Header.Clone() // those of a later attempt are others
+		gpuprobe.AskORCA(r.Header)
+	}
 	res, err := o.RoundTripper.RoundTrip(r)
 	settled = true
 	now := clock()
@@ -88,6 +98,12 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		a.end(now)
 		return nil, err
+	}
+	if a.member != nil && o.policy.orca {
+		o.policy.hearResponse(now, a.member, res.Header)
+	}
+	if ask { // what the client did not ask for is not for it to see
+		gpuprobe.DropORCA(res.Header)
 	}
 	verdict, retryAfter := judge(res)
 	a.Answer(now, verdict, retryAfter)

@@ -139,13 +139,3 @@ func known(now time.Duration) []string {
 	slices.Sort(all)
 	return all
 }
-
-// warnOfDrained reminds of orders that outlasted an earlier configuration.
-func (p *Policy) warnOfDrained() {
-	for _, m := range p.members.static {
-		if since, ok := m.node.Drained(); ok {
-			p.logger.Warn("upstream is drained by an operator's order: it gets no requests until it is resumed",
-				zap.String("node", m.dial), zap.Time("since", epoch.Add(since)))
-		}
-	}
-}

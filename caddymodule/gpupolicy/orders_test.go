@@ -206,7 +206,7 @@ func TestDrainHoldsBeyondTheMemoryForDynamicUpstreams(t *testing.T) {
 	nodes.Release(now, n, 0)
 	defer n.Resume(now)
 	var ms members
-	ms.init(rules{}, nil, now)
+	ms.init(rules{}, nil, now, func(*member) {})
 	for i := range maxDynamic {
 		key := fmt.Sprint(i)
 		ms.dynamic[key] = ms.member(key, balance.NewNode(key))

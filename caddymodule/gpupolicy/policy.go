@@ -35,8 +35,9 @@ var epoch = time.Now().Add(-time.Hour)
 func clock() time.Duration { return time.Since(epoch) }
 
 // Policy sends each request to the node that is expected to answer it first:
-// the lowest expected time to first byte, times the requests the node has in
-// flight, over its weight. Nodes that keep failing are ejected and come back
+// by its time to first byte, by how that has been seen to grow with the
+// requests the node has in flight, and, with telemetry, by what others do on
+// its GPU. Nodes that keep failing are ejected and come back
 // by themselves; nodes of a less preferred tier take what the others can't
 // carry; when every node is lost, one is tried anyway, unless an operator
 // drained it. It works alone: it needs no other directive, and observes each
@@ -52,8 +53,29 @@ func clock() time.Duration { return time.Since(epoch) }
 // another is healthy. Whether it is retried is up to lb_retries,
 // lb_try_duration and lb_retry_match.
 type Policy struct {
+	// How nodes tell of their GPUs and queues. Without telemetry, and while
+	// it can't be read, nodes are judged by their answers alone.
+	Telemetry []Telemetry `json:"telemetry,omitempty"`
+
+	// How often nodes are asked. A report counts in full until it is three
+	// intervals old, and not at all from ten on. Default: 1s.
+	Interval caddy.Duration `json:"interval,omitempty"`
+
+	// The GPU utilisation, 0 to 1, from which load moves away from a node if
+	// others than this gateway cause it. Default: 0.75. 1 or more: never.
+	ShedAt float64 `json:"shed_at,omitempty"`
+
+	// Limits from which a node gets nothing while others can serve, by signal:
+	// gpu_memory and kv_cache (shares, 0 to 1), queue (requests), temperature
+	// (°C). A node is avoided after two reports at or above a limit, for at
+	// least 10 seconds, until three are 15 % below. Load alone never takes
+	// more than half of a tier's weight out. Default: none.
+	AvoidWhen map[string]float64 `json:"avoid_when,omitempty"`
+
 	// The relative capacities of upstreams, by address as in the upstream's
-	// dial (default 1). Learned latency corrects what a weight gets wrong.
+	// dial (default 1). A weight stands in for a node's capacity until that
+	// has been learned from its answers, shares out requests that several
+	// nodes would answer equally soon, and says how much of its tier a node is.
 	Weights map[string]float64 `json:"weights,omitempty"`
 
 	// The tiers of upstreams, by address or CIDR, 1 to 16 (default 1, the
@@ -80,10 +102,12 @@ type Policy struct {
 	balancer  *balance.Balancer
 	members   members
 	observed  bool                        // an observer sees the attempts
+	orca      bool                        // nodes tell by their responses
 	transport *reverseproxy.HTTPTransport // made for the handler, if it had none
 	varKey    string                      // of a request's memory in its variables
 	scratch   sync.Pool                   // of *[]balance.Candidate
 	notifier  notifier
+	digests   digests
 }
 
 // CaddyModule returns the Caddy module information.
@@ -111,7 +135,11 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.provisionTelemetry(caddy.NewReplacer()); err != nil {
+		return err
+	}
 	p.balancer = balance.New(balance.Options{
+		ShedAt:    p.ShedAt,
 		SlowStart: p.slowStart(),
 		Spill:     p.Spill,
 		Breaker:   balance.Breaker{Failures: p.failures()},
@@ -127,8 +155,11 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
-	p.members.init(rules, static, clock())
+	p.members.init(rules, static, clock(), p.attend)
 	p.warnOfDrained()
+	p.warnOfTelemetry()
+	p.warnOfTiers()
+	p.warnOfWeights()
 
 	if handler == nil {
 		p.logger.Warn("no reverse_proxy handler found around the policy, so it can't observe what becomes of requests: nodes are chosen by requests in flight alone")
@@ -141,6 +172,15 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 
 // Validate rejects settings out of range.
 func (p *Policy) Validate() error {
+	if p.ShedAt != 0 && !(p.ShedAt > 0 && p.ShedAt <= 1000) {
+		return fmt.Errorf("shed_at %g: want a utilisation above 0, such as 0.75, or 1 for never", p.ShedAt)
+	}
+	if d := p.interval(); d < minInterval || d > maxInterval {
+		return fmt.Errorf("interval %v: want %v to %v", d, minInterval, maxInterval)
+	}
+	if err := p.checkAvoid(); err != nil {
+		return err
+	}
 	if p.Spill != 0 && !(p.Spill >= 1 && p.Spill <= 10) {
 		return fmt.Errorf("spill %g: want a factor from 1 (spill what is lost) to 10", p.Spill)
 	}
@@ -208,6 +248,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.
 			InFlight:  u.NumRequests(),
 			WarmSince: warmSince,
 			Tries:     state.tries(m.node),
+			Avoid:     m.avoid,
 		})
 	}
 	a := new(attempt)
@@ -221,6 +262,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.
 		a.End(now)
 		return pool[chosen]
 	}
+	a.member = p.members.get(now, chosen, pool[chosen])
 	state.reserve(r, a)
 	return pool[chosen]
 }

@@ -91,6 +91,7 @@ func (s *request) take() *attempt {
 // attempt is a reservation and the way to end it early.
 type attempt struct {
 	balance.Attempt
+	member *member
 	disarm func() bool
 	over   atomic.Bool
 }

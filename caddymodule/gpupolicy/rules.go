@@ -116,6 +116,7 @@ func (p *Policy) checkAddresses(r rules, h *reverseproxy.Handler) error {
 			unmet = append(unmet, withPlace(tierRule(addr)))
 		}
 	}
+	unmet = append(unmet, p.checkDevices(dials)...)
 	if len(unmet) == 0 {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/gpuprobe"
 )
 
 // Status is what the admin API, the commands and the pages say of a node. Where
@@ -15,7 +16,7 @@ import (
 type Status struct {
 	// Address is the upstream's dial string.
 	Address string `json:"address"`
-	// State is up, slow_start, ejected, probing, down, draining or drained,
+	// State is up, slow_start, avoided, ejected, probing, down, draining or drained,
 	// Reason why, and Since from when, at the earliest from when the node was
 	// first met.
 	State  string    `json:"state"`
@@ -27,10 +28,14 @@ type Status struct {
 	// InFlight counts requests reserved for the node or under way.
 	InFlight int `json:"in_flight"`
 	// LatencyMS is the moving average of the time to first byte in
-	// milliseconds, null while nothing is known.
+	// milliseconds, of requests that find room at the node; null while nothing
+	// is known.
 	LatencyMS *float64 `json:"latency_ms"`
-	// Score is the expected cost of the next request, in seconds per unit of
-	// weight; the lowest wins.
+	// Knee is up to how many requests in flight the node has shown to serve
+	// without slowing down, null while nothing is known.
+	Knee *float64 `json:"knee"`
+	// Score is the expected time to first byte of the next request, in
+	// seconds; the lowest wins.
 	Score   float64 `json:"score"`
 	Factors Factors `json:"factors"`
 	// Weight is what counts: OrderedWeight if there is one, otherwise
@@ -43,16 +48,36 @@ type Status struct {
 	Picks map[string]uint64 `json:"picks"`
 	// Ejections is how often failures ejected the node.
 	Ejections uint64 `json:"ejections"`
+	// Telemetry is what the node says of itself, null where nothing is
+	// configured to tell.
+	Telemetry *TelemetryStatus `json:"telemetry"`
+	// Warnings are for people: a model other than its neighbours'.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Factors are the parts of a score:
 //
-//	score = latency × load / (weight × warmth)
+//	score = latency × load / knee, and from four fifths of latency up below the knee
 type Factors struct {
-	LatencyMS float64 `json:"latency_ms"` // expected, in milliseconds
-	Load      float64 `json:"load"`       // requests with the next one
+	LatencyMS float64 `json:"latency_ms"` // expected, in milliseconds, with room at the node
+	Slowdown  float64 `json:"slowdown"`   // the factor in latency for others' work on the GPU
+	Load      float64 `json:"load"`       // requests with the next one, others' included
+	Knee      float64 `json:"knee"`       // as learned, or by weight until then
 	Weight    float64 `json:"weight"`
-	Warmth    float64 `json:"warmth"` // 1, less in slow start
+	Warmth    float64 `json:"warmth"` // the share of its requests it gets: 1, less in slow start
+}
+
+// TelemetryStatus is what a node says of itself.
+type TelemetryStatus struct {
+	gpuprobe.Report
+	// AgeSeconds is how old the oldest source's newest report is, null before
+	// the first; Stale, that it no longer counts.
+	AgeSeconds *float64 `json:"age_seconds"`
+	Stale      bool     `json:"stale"`
+	// ForeignShare is the share of the GPU's time that others take.
+	ForeignShare float64 `json:"foreign_share"`
+	// Errors say why a source can't be read.
+	Errors []string `json:"errors,omitempty"`
 }
 
 // located is a Status and where it comes from.
@@ -135,12 +160,15 @@ func unused(now time.Duration, nodes []*balance.Node) []located {
 func newStatus(v view) located {
 	n, e := v.member.node, v.Explanation
 	s := Status{
-		Address:          n.Addr(),
-		State:            e.State.String(),
-		InUse:            v.policy != nil,
-		InFlight:         n.InFlight(),
-		Score:            e.Score,
-		Factors:          Factors{1000 * e.Factors.Latency, e.Factors.Load, e.Factors.Weight, e.Factors.Warmth},
+		Address:  n.Addr(),
+		State:    e.State.String(),
+		InUse:    v.policy != nil,
+		InFlight: n.InFlight(),
+		Score:    e.Score,
+		Factors: Factors{
+			LatencyMS: 1000 * e.Factors.Latency, Slowdown: e.Factors.Slowdown,
+			Load: e.Factors.Load, Knee: e.Factors.Knee, Weight: e.Factors.Weight, Warmth: e.Factors.Warmth,
+		},
 		Weight:           e.Factors.Weight,
 		ConfiguredWeight: v.member.weight,
 		Tier:             v.member.tier,
@@ -151,20 +179,56 @@ func newStatus(v view) located {
 		ms := 1000 * l.Seconds()
 		s.LatencyMS = &ms
 	}
+	if knee, ok := n.Knee(); ok {
+		s.Knee = &knee
+	}
 	if w, ok := n.OrderedWeight(); ok {
 		s.OrderedWeight = &w
+	}
+	s.Telemetry = v.member.telemetry(clock())
+	if v.policy != nil {
+		if other := v.policy.digests.conflict(n.Addr()); other != "" {
+			s.Warnings = append(s.Warnings, "its model_digest is not that of "+other)
+		}
 	}
 	for _, r := range balance.Reasons() {
 		s.Picks[r.String()] = n.Picks(r)
 	}
-	why, at := reason(e.State, n)
+	why, at := reason(&e, n)
 	s.Reason = why
 	s.Since = epoch.Add(at)
 	return located{Status: s, state: e.State, policy: v.policy, member: v.member}
 }
 
+// telemetry is what the member's sources have told, nil without any.
+func (m *member) telemetry(now time.Duration) *TelemetryStatus {
+	if len(m.sources) == 0 {
+		return nil
+	}
+	var all gpuprobe.Sample
+	t := &TelemetryStatus{ForeignShare: m.node.ForeignShare(), Stale: m.node.Stale(now)}
+	for _, s := range m.sources {
+		s.mu.Lock()
+		sample, err := s.latest, s.err
+		s.mu.Unlock()
+		if err != nil {
+			t.Errors = append(t.Errors, err.Error())
+		}
+		if !sample.MeasuredAt.IsZero() {
+			gpuprobe.Merge(&all, &sample)
+		}
+	}
+	if !all.MeasuredAt.IsZero() {
+		age := max(0, (now - all.MeasuredAt.Sub(epoch)).Seconds())
+		t.AgeSeconds = &age
+	}
+	t.Report = gpuprobe.NewReport(&all)
+	return t
+}
+
 // reason says why the node is in its state, and since when.
-func reason(s balance.State, n *balance.Node) (why string, since time.Duration) {
+func reason(e *balance.Explanation, n *balance.Node) (why string, since time.Duration) {
+	s := e.State
 	if c, ok := n.LastChange(); ok && c.New == s {
 		return c.Reason, c.At
 	}
@@ -172,6 +236,11 @@ func reason(s balance.State, n *balance.Node) (why string, since time.Duration) 
 	case balance.Draining, balance.Drained:
 		since, _ = n.Drained()
 		return "drained by order", since
+	case balance.Avoided:
+		if e.Hung {
+			return "it has not answered for long", n.Met()
+		}
+		return "its telemetry", n.Met()
 	case balance.SlowStart:
 		return "it joined nodes already serving", n.Met()
 	case balance.Down:

@@ -178,6 +178,16 @@ func (a *App) resolve(nameOrRef string) (string, inference.Options, error) {
 		nameOrRef, known, builtinRefs())
 }
 
+// Digest identifies the files of a model by its name in this app, or else by
+// its reference, as handlers find it.
+func (a *App) Digest(nameOrRef string) (string, error) {
+	ref, _, err := a.resolve(nameOrRef)
+	if err != nil {
+		return "", err
+	}
+	return inference.Digest(ref)
+}
+
 func isDirectory(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()

@@ -79,6 +79,8 @@ type Batcher[In, Out any] struct {
 	waiting []item[In, Out]
 	free    int           // workers without a batch
 	company int           // size of the batch before
+	queued  int           // jobs of which no item has started
+	jobs    int           // jobs that Do has not returned from
 	perItem time.Duration // moving average of worker time per item
 	closed  bool
 	workers sync.WaitGroup
@@ -111,6 +113,7 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, items []In) ([]Out, Stats, er
 	if err := b.enqueue(j, items); err != nil {
 		return nil, Stats{}, err
 	}
+	defer b.returned(j)
 
 	patience := time.NewTimer(b.opts.QueueWait)
 	defer patience.Stop()
@@ -154,6 +157,30 @@ func (b *Batcher[In, Out]) Waiting() int {
 	return len(b.waiting)
 }
 
+// Load is how busy a Batcher is, in calls of Do.
+type Load struct {
+	// InFlight are the calls under way, Queued those of them that wait for
+	// their first item to start.
+	InFlight, Queued int
+}
+
+// Load returns how busy the batcher is now.
+func (b *Batcher[In, Out]) Load() Load {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return Load{InFlight: b.jobs, Queued: b.queued}
+}
+
+// returned ends a job's part in the load.
+func (b *Batcher[In, Out]) returned(j *job[In, Out]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.jobs--
+	if j.started.IsZero() {
+		b.queued--
+	}
+}
+
 func (b *Batcher[In, Out]) enqueue(j *job[In, Out], items []In) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -166,6 +193,8 @@ func (b *Batcher[In, Out]) enqueue(j *job[In, Out], items []In) error {
 	for i, in := range items {
 		b.waiting = append(b.waiting, item[In, Out]{in: in, index: i, job: j})
 	}
+	b.jobs++
+	b.queued++
 	b.wake.Broadcast()
 	return nil
 }
@@ -304,6 +333,7 @@ func (b *Batcher[In, Out]) start(batch []item[In, Out]) (*running[In, Out], cont
 	for _, it := range batch {
 		j := it.job
 		if j.started.IsZero() {
+			b.queued--
 			j.started = now
 			close(j.first)
 		}

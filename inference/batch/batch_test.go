@@ -372,3 +372,32 @@ func BenchmarkDo(b *testing.B) {
 		}
 	})
 }
+
+func TestLoadCountsCallsUnderWayAndThoseThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		run, _ := slowly(10 * time.Millisecond)
+		b := New(Options{Workers: 1, Size: 1, QueueLength: 8, QueueWait: 15 * time.Millisecond}, run)
+		defer b.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		for i, ctx := range []context.Context{t.Context(), t.Context(), ctx, t.Context()} {
+			calls.Go(func() { _, _, _ = b.Do(ctx, []int{i, i}) })
+			synctest.Wait()
+		}
+		if l := b.Load(); l != (Load{InFlight: 4, Queued: 3}) {
+			t.Errorf("with one call running and three waiting: %+v", l)
+		}
+		cancel()
+		synctest.Wait()
+		if l := b.Load(); l != (Load{InFlight: 3, Queued: 2}) {
+			t.Errorf("after one has left: %+v", l)
+		}
+		calls.Wait() // the others end: one runs, two have waited for too long
+		if l := b.Load(); l != (Load{}) {
+			t.Errorf("when all have returned: %+v", l)
+		}
+		if _, _, err := b.Do(ctx, []int{1}); err == nil || b.Load() != (Load{}) {
+			t.Errorf("a call that never began: %v, %+v", err, b.Load())
+		}
+	})
+}

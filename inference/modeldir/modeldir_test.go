@@ -2,8 +2,10 @@ package modeldir
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/caddy-infer/caddy-infer/inference/safetensors"
 )
@@ -322,4 +325,52 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("task %q", c.Task)
 		}
 	})
+}
+
+func TestFilesOfOtherProgramsModelsHaveADigest(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	digest := func() string {
+		t.Helper()
+		sum, err := DigestFiles(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	write("README.md", "x")
+	if _, err := DigestFiles(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "no file of a model is there") {
+		t.Errorf("error %v", err)
+	}
+	write("pytorch_model.bin", "weights")
+	torch := digest()
+	write("README.md", "other")
+	if digest() != torch {
+		t.Error("a README changes the digest")
+	}
+	write("pytorch_model.bin", "weightz") // of the same size, a moment later
+	if err := os.Chtimes(filepath.Join(dir, "pytorch_model.bin"), time.Time{}, time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if digest() == torch {
+		t.Error("other weights have the same digest")
+	}
+	// Beside weights that this project runs, those of others do not count: the
+	// digest is then the one that a node of this project shows.
+	write("model.safetensors", "tensors")
+	ours := digest()
+	if sum, err := (&Dir{Name: dir, Path: dir, FS: os.DirFS(dir)}).Digest(); err != nil || sum != ours {
+		t.Errorf("%s, %v; want %s", sum, err, ours)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	write("model.safetensors", "longer tensors")
+	if _, err := DigestFiles(ctx, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
 }

@@ -1,0 +1,151 @@
+package balance
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// viewFor is how long what a pick worked out of a node is good for if nothing
+// is heard of the node meanwhile: what changes by time alone (idleness, slow
+// start, the age of reports) changes little in it.
+const viewFor = 2 * time.Millisecond
+
+// view is a node as the picks of one pool see it, without what each pick
+// changes. Working it out takes several times as long as using it.
+type view struct {
+	version uint64 // of the node, when it was seen
+	until   time.Duration
+	node    *Node
+	given   float64 // the candidate's weight
+	since   time.Duration
+
+	latency  float64 // expected time to first byte with room at the node, in seconds
+	slowdown float64 // the factor in latency for others' work on the GPU
+	perKnee  float64 // 1/knee
+	others   float64 // requests of others at the node
+	weight   float64
+	warmth   float64
+	worst    float64 // how far beyond a limit it is avoided for, 0 if it is not
+	state    circuit
+	drained  bool
+	hung     bool // silent for so long that it should get nothing while others can serve
+	byLoad   bool // if avoided, for its load only
+	plain    bool // none of the above, and closed, and warm
+	suspect  bool // failing, though not ejected
+}
+
+// of tells whether the view is of the candidate.
+func (v *view) of(c *Candidate) bool {
+	return v.node == c.Node && v.given == c.Weight && v.since == c.WarmSince
+}
+
+// shuns tells whether the node is to get nothing while others can serve.
+func (v *view) shuns() bool { return v.hung || v.worst > 0 }
+
+// look works out the view of a candidate. Called with the lock held, after
+// refresh.
+func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
+	n := c.Node
+	*v = view{
+		version:  n.version.Load(), // first: what changes from here on is seen next time
+		until:    now + viewFor,
+		node:     n,
+		given:    c.Weight,
+		since:    c.WarmSince,
+		latency:  n.latency.estimate(now, b.pool.median),
+		slowdown: 1,
+		weight:   c.Weight,
+		warmth:   1,
+		state:    n.breaker.circuit(now),
+		drained:  n.drained(),
+	}
+	knee, learned := n.knee.value()
+	if !learned {
+		knee = c.Weight / b.pool.lightest
+	}
+	if w, ok := n.OrderedWeight(); ok {
+		v.weight = w
+	}
+	if n.told.any.Load() {
+		trust := n.told.trust(now)
+		v.others = trust * load(&n.told.others)
+		if share := load(&n.told.share); share != 0 {
+			v.weight *= 1 - (1-share)*trust
+		}
+		told := n.told.expected(now, v.latency, b.pool.median, b.shedAt)
+		v.latency, v.slowdown = told, told/v.latency
+	}
+	knee *= v.weight / c.Weight
+	v.perKnee = 1 / knee
+	if silence := n.latency.silence(now); silence > 0 {
+		longer := max(1, (c.load()+v.others)*v.perKnee)
+		if silence > latencyOverdue*v.latency*longer {
+			v.latency = silence / longer
+			v.hung = silence > latencyHung.Seconds()
+		}
+	}
+	if since := n.warmSince.Load(); since != 0 || c.WarmSince != 0 {
+		v.warmth = c.warmth(now, b.slowStart)
+		if since != 0 && now-time.Duration(since) >= b.slowStart && b.warmed == nil && n.warmSince.CompareAndSwap(since, 0) {
+			b.warmed = n // time alone ends a slow start, so picks are where it is noticed
+		}
+	}
+	// Once it has failed a node looks so slow that it gets hardly any request
+	// to fail with further, and may stay short of its ejection for long. Until
+	// its next success it is no capacity that its tier can count on.
+	v.suspect = n.breaker.failing.Load() > 0 && v.latency > latencyOverdue*b.pool.median
+	if len(c.Avoid) > 0 {
+		v.worst, v.byLoad = c.severity(now)
+	}
+	v.plain = v.state == closed && !v.drained && !v.suspect && !v.shuns() && v.warmth == 1
+}
+
+// factors are the view's part of an explanation.
+func (v *view) factors(c *Candidate) Factors {
+	return Factors{
+		Latency:  v.latency,
+		Slowdown: v.slowdown,
+		Load:     c.load() + v.others,
+		Knee:     1 / v.perKnee,
+		Weight:   v.weight,
+		Warmth:   v.warmth,
+	}
+}
+
+// poolView is what a pick needs to know of the candidates as a whole.
+type poolView struct {
+	// median stands in, in seconds, for the latency of a node of which nothing
+	// is known yet: with 0, as in Traefik's leasttime, a cold node would get
+	// everything; with a guess too high, nothing.
+	median   float64
+	lightest float64 // the smallest configured weight
+	size     int
+	at       time.Duration
+}
+
+// poolEvery is how long a poolView is good for.
+const poolEvery = 100 * time.Millisecond
+
+func (b *Balancer) refresh(now time.Duration, candidates []Candidate) {
+	if b.pool.size == len(candidates) && now-b.pool.at < poolEvery {
+		return
+	}
+	b.known = b.known[:0]
+	lightest := math.Inf(1)
+	for i := range candidates {
+		c := &candidates[i]
+		lightest = min(lightest, c.Weight)
+		if known := c.Node.latency.known(); known != 0 && !c.Down && !c.Node.drained() && c.Node.breaker.circuit(now) == closed {
+			b.known = append(b.known, known)
+		}
+	}
+	b.pool = poolView{median: latencyUnknown.Seconds(), lightest: lightest, size: len(candidates), at: now}
+	if len(b.known) > 0 {
+		slices.Sort(b.known)
+		b.pool.median = b.known[(len(b.known)-1)/2]
+	}
+	if len(b.views) < len(candidates) {
+		b.views = append(b.views, make([]view, len(candidates)-len(b.views))...)
+	}
+}
