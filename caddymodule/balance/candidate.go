@@ -64,5 +64,6 @@ func (c *Candidate) load() float64 {
 }
 
 func (c *Candidate) warmth(now, slowStart time.Duration) float64 {
-	return warmth(now, max(c.WarmSince, time.Duration(c.Node.warmSince.Load())), slowStart)
+	w := &c.Node.warmup
+	return w.warmth(now, max(c.WarmSince, time.Duration(w.since.Load())), slowStart)
 }

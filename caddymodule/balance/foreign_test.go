@@ -102,7 +102,11 @@ func TestTelemetryIsNeverWorseThanNone(t *testing.T) {
 			{"that says 1 of a free GPU", always(1, 1)},
 		} {
 			s.telemetry = tel.simTelemetry
-			better(t, load.what+": p99 with telemetry "+tel.what+" to without", median(s, newGPU, 20*sec, s.length), without, 1.07)
+			worst := 1.07
+			if racing { // one seed
+				worst = 1.2
+			}
+			better(t, load.what+": p99 with telemetry "+tel.what+" to without", median(s, newGPU, 20*sec, s.length), without, worst)
 		}
 	}
 }

@@ -11,14 +11,14 @@ import (
 // see Pool.
 type Node struct {
 	// Read by picks without the lock, and therefore close together.
-	inFlight  atomic.Int64  // reserved by a pick and not yet ended
-	version   atomic.Uint64 // counts what is heard of the node: see view
-	latency   latency
-	knee      knee
-	warmSince atomic.Int64 // when it joined or recovered, 0 once warm
-	breaker   breaker
-	orders    orders
-	told      told
+	inFlight atomic.Int64  // reserved by a pick and not yet ended
+	version  atomic.Uint64 // counts what is heard of the node: see view
+	latency  latency
+	knee     knee
+	warmup   warmup
+	breaker  breaker
+	orders   orders
+	told     told
 
 	addr      string
 	met       time.Duration
@@ -86,8 +86,25 @@ func (n *Node) Note(c Change) { n.changed.Store(&c) }
 // Join starts the node's slow start, for a node that enters a pool that is
 // already serving.
 func (n *Node) Join(now time.Duration) {
-	n.warmSince.Store(int64(now))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.warmup.restart(now)
 	n.heard()
+}
+
+// Recover says that the node recovered in the eyes of a caller, who tells from
+// when it is to be spared by Candidate.WarmSince: it has to prove itself anew.
+func (n *Node) Recover(now time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.warmup.proven(now)
+	n.heard()
+}
+
+// Warmth returns the share of its requests that the node gets if it is spared
+// since a time, 0 for never, and its own slow start apart.
+func (n *Node) Warmth(now, since, slowStart time.Duration) float64 {
+	return n.warmup.warmth(now, since, slowStart)
 }
 
 // heard makes views of the node out of date.
@@ -109,7 +126,7 @@ func (n *Node) State(now, slowStart time.Duration) State {
 		return Ejected
 	case closed:
 	}
-	if warmth(now, time.Duration(n.warmSince.Load()), slowStart) < 1 {
+	if n.warmup.warmth(now, time.Duration(n.warmup.since.Load()), slowStart) < 1 {
 		return SlowStart
 	}
 	return Up

@@ -55,7 +55,7 @@ func (n *Node) Resume(now time.Duration) (changed bool) {
 	if !n.drained() {
 		return false
 	}
-	n.warmSince.Store(int64(now))
+	n.warmup.restart(now)
 	n.orders.word.And(^uint64(drainedBit))
 	n.heard()
 	return true

@@ -60,10 +60,10 @@ type Balancer struct {
 // scored is what a pick works out of a candidate, beyond its view.
 type scored struct {
 	score  float64
-	worst  float64 // how far beyond a limit for load, 0 if it is not avoided, or not for that alone
-	warmth float64 // the share of its weight in service; 0 when it is down, ejected, drained or avoided
 	rank   rank
+	serves bool // it is not down, ejected, drained, avoided or suspect: capacity of its tier
 	rests  bool // its slow start lets this request pass
+	shed   bool // it is avoided for nothing but its load
 }
 
 // New returns a balancer.
@@ -204,7 +204,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 			o.last = c.Tier
 		}
 		if v.plain && !c.Down && !c.Full && c.Tries == 0 {
-			*s = scored{score: score, warmth: 1}
+			*s = scored{score: score, serves: true}
 			o.best, o.serving = healthy, true
 		} else {
 			*s = scored{score: score, rank: c.rank(v.state)}
@@ -217,14 +217,13 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 				o.serving, o.full = true, o.full || c.Full
 				if v.shuns() {
 					s.rank = max(s.rank, avoided)
-					if v.byLoad && !v.hung {
-						s.worst, shed = v.worst, true
-					}
+					s.shed = v.byLoad && !v.hung
+					shed = shed || s.shed
 				} else if !v.suspect {
-					s.warmth = v.warmth
+					s.serves = true
 				}
-				if s.warmth > 0 && s.warmth < 1 {
-					s.rests = b.rng.Float64() >= s.warmth
+				if s.serves && v.warmth < 1 {
+					s.rests = b.rng.Float64() >= v.warmth
 					o.plain = false
 				}
 			case v.state == halfOpen && o.probe < 0 && !c.Full && !c.Node.breaker.probing.Load():
@@ -232,7 +231,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 			}
 			o.best = min(o.best, s.rank)
 		}
-		if s.warmth > 0 && (o.first == 0 || c.Tier < o.first) {
+		if s.serves && (o.first == 0 || c.Tier < o.first) {
 			o.first = c.Tier
 		}
 		if s.rank == healthy && score < o.least {
@@ -256,7 +255,7 @@ func (b *Balancer) keepHalf(candidates []Candidate, o *overview) {
 	for i := range b.scratch {
 		tier, weight := candidates[i].Tier, b.views[i].weight
 		total[tier] += weight
-		if b.scratch[i].worst > 0 {
+		if b.scratch[i].shed {
 			shed[tier] += weight
 		}
 	}
@@ -265,13 +264,13 @@ func (b *Balancer) keepHalf(candidates []Candidate, o *overview) {
 			least := -1
 			for i := range b.scratch {
 				s := &b.scratch[i]
-				if candidates[i].Tier == tier && s.worst > 0 && (least < 0 || s.worst < b.scratch[least].worst) {
+				if candidates[i].Tier == tier && s.shed && (least < 0 || b.views[i].worst < b.views[least].worst) {
 					least = i
 				}
 			}
-			s, v := &b.scratch[least], &b.views[least]
-			shed[tier] -= v.weight
-			s.worst, s.rank, s.warmth = 0, candidates[least].rank(closed), v.warmth
+			s := &b.scratch[least]
+			shed[tier] -= b.views[least].weight
+			s.shed, s.serves, s.rank = false, true, candidates[least].rank(closed)
 			o.best = min(o.best, s.rank)
 			if o.first == 0 || tier < o.first {
 				o.first = tier
@@ -284,8 +283,11 @@ func (b *Balancer) keepHalf(candidates []Candidate, o *overview) {
 func (b *Balancer) tier(candidates []Candidate) int {
 	var sum tiers
 	for i := range b.scratch {
-		w := b.views[i].weight
-		sum.add(candidates[i].Tier, w, w*b.scratch[i].warmth)
+		v, serving := &b.views[i], 0.0
+		if b.scratch[i].serves {
+			serving = v.weight * v.warmth
+		}
+		sum.add(candidates[i].Tier, v.weight, serving)
 	}
 	return sum.choose(b.spill, b.rng.Float64())
 }

@@ -50,3 +50,21 @@ func BenchmarkPickContended(b *testing.B) {
 		}
 	})
 }
+
+// The choice alone, without reserving a place and giving it back.
+func BenchmarkChoose(b *testing.B) {
+	for _, n := range []int{4, 16, 64, 1024} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			all := candidates(n)
+			balancer := New(Options{Breaker: Breaker{Failures: 5}})
+			now := time.Second
+			b.ReportAllocs()
+			for b.Loop() {
+				now += time.Microsecond
+				balancer.mu.Lock()
+				balancer.choose(now, all)
+				balancer.mu.Unlock()
+			}
+		})
+	}
+}

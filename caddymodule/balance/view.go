@@ -85,10 +85,11 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 			v.hung = silence > latencyHung.Seconds()
 		}
 	}
-	if since := n.warmSince.Load(); since != 0 || c.WarmSince != 0 {
+	if since := n.warmup.since.Load(); since != 0 || c.WarmSince != 0 {
 		v.warmth = c.warmth(now, b.slowStart)
-		if since != 0 && now-time.Duration(since) >= b.slowStart && b.warmed == nil && n.warmSince.CompareAndSwap(since, 0) {
-			b.warmed = n // time alone ends a slow start, so picks are where it is noticed
+		warm := n.warmup.warmth(now, time.Duration(since), b.slowStart) == 1
+		if since != 0 && warm && b.warmed == nil && n.warmup.since.CompareAndSwap(since, 0) {
+			b.warmed = n // time may end a slow start, so picks are where it is noticed
 		}
 	}
 	// Once it has failed a node looks so slow that it gets hardly any request

@@ -1,22 +1,75 @@
 package balance
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // DefaultSlowStart is how long a node that joins or recovers is spared: models
 // load lazily, caches are cold, and an empty node looks ideal to every
 // gateway at once.
 const DefaultSlowStart = 30 * time.Second
 
-// minWarmth is Envoy's min_weight_percent: with less, a node would get no
-// request from which to learn its latency.
-const minWarmth = 0.1
+const (
+	// minWarmth is Envoy's min_weight_percent: with less, a node would get no
+	// request from which to learn its latency.
+	minWarmth = 0.1
 
-// warmth is the share of its weight that a node counts with when it joined or
-// recovered at the given time (0: it never did), growing linearly to 1 as
-// HAProxy's slowstart. A slowStart of 0 or less is none.
-func warmth(now, since, slowStart time.Duration) float64 {
+	// A node that was only out of reach need not be spared for as long as one
+	// whose process is new, and only its answers tell the two apart: each that
+	// takes no more than warmRatio of what its answers usually take counts for
+	// a part of 1/warmAnswers of the slow start. A region of nodes that were
+	// cut off is back within seconds, and still gradually.
+	warmAnswers = 100
+	warmRatio   = 1.5
+
+	// usualKeep is what an answer leaves of the usual latency.
+	usualKeep = 0.98
+)
+
+// warmup is the slow start of a node. Written under the node's lock, its
+// atomic fields read without it.
+type warmup struct {
+	since  atomic.Int64 // when it joined or recovered, 0 once warm
+	proofs atomic.Int64 // answers as fast as usual since then
+
+	began time.Duration // of the latest slow start, also of one that only a caller sees
+	usual float64       // seconds that answers take when warm, 0 while unknown
+}
+
+// restart begins a slow start. Called with the node's lock held.
+func (w *warmup) restart(now time.Duration) {
+	w.since.Store(int64(now))
+	w.proven(now)
+}
+
+// proven forgets what was proven.
+func (w *warmup) proven(now time.Duration) {
+	w.began = now
+	w.proofs.Store(0)
+}
+
+// answer takes in how long an answer took to a request that began at a time.
+func (w *warmup) answer(began time.Duration, took float64) {
+	switch {
+	case w.since.Load() == 0 && w.proofs.Load() == 0 || w.proofs.Load() >= warmAnswers:
+		if w.usual == 0 {
+			w.usual = took
+		}
+		w.usual = w.usual*usualKeep + took*(1-usualKeep)
+	case w.usual != 0 && began >= w.began && took <= warmRatio*w.usual:
+		w.proofs.Add(1)
+	}
+}
+
+// warmth is the share of its requests that the node gets when it joined or
+// recovered at the given time (0: it never did): as much of the slow start as
+// has passed, as HAProxy's slowstart, or has been proven unnecessary. A
+// slowStart of 0 or less is none.
+func (w *warmup) warmth(now, since, slowStart time.Duration) float64 {
 	if since == 0 || now-since >= slowStart {
 		return 1
 	}
-	return max(minWarmth, float64(now-since)/float64(slowStart))
+	passed := float64(now-since) / float64(slowStart)
+	return min(1, max(minWarmth, passed+float64(w.proofs.Load())/warmAnswers))
 }

@@ -16,7 +16,7 @@ func TestWarmthGrowsFromATenthToOne(t *testing.T) {
 		{100 * sec, 130 * sec, 30 * sec, 1},
 		{100 * sec, 100 * sec, -1, 1},
 	} {
-		if got := warmth(test.now, test.since, test.slowStart); !near(got, test.want, 0.001) {
+		if got := new(warmup).warmth(test.now, test.since, test.slowStart); !near(got, test.want, 0.001) {
 			t.Errorf("%v after joining, slow start %v: %g, want %g", test.now-test.since, test.slowStart, got, test.want)
 		}
 	}
@@ -44,5 +44,37 @@ func TestJoiningNodeIsBrokenIn(t *testing.T) {
 	early, late := count(sec+ms), count(40*sec)
 	if early*2 > late || late < 2500 {
 		t.Errorf("the node got %d of 9000 picks at first, %d when warm", early, late)
+	}
+}
+
+// A node that was cut off answers as it always did, one whose process is new
+// may not: time alone can't tell.
+func TestNodeThatAnswersAsBeforeIsSparedShorter(t *testing.T) {
+	for _, test := range []struct {
+		what   string
+		factor float64 // on its latency after the recovery
+		want   time.Duration
+	}{{"as fast as before", 1, 12 * sec}, {"five times slower", 5, 29 * sec}} {
+		n, b := NewNode("a"), New(Options{})
+		all := []Candidate{{Node: n, Weight: 1, Tier: 1}}
+		serve := func(now time.Duration, latency float64) {
+			var a Attempt
+			b.Pick(now, all, &a)
+			a.Answer(now+seconds(latency), Served, 0)
+			a.End(now + seconds(latency))
+		}
+		for i := range 200 {
+			serve(sec+time.Duration(i)*50*ms, 0.020)
+		}
+		n.Drain(20*sec, nil)
+		n.Resume(30 * sec)
+		now := 30 * sec
+		for n.State(now, DefaultSlowStart) == SlowStart {
+			now += 150 * ms
+			serve(now, 0.020*test.factor)
+		}
+		if took := now - 30*sec; test.factor == 1 && took > test.want || test.factor > 1 && took < test.want {
+			t.Errorf("%s: spared for %v", test.what, took)
+		}
 	}
 }

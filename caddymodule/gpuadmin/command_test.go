@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
+	"github.com/caddy-infer/caddy-infer/gpuprobe"
 	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
@@ -186,6 +187,26 @@ func TestTableLinesUp(t *testing.T) {
 	}
 	if got := nodeTable(nil, nil, 0); !strings.Contains(got, "no nodes") {
 		t.Error(got)
+	}
+}
+
+func TestTableShowsWhatNodesTell(t *testing.T) {
+	nodes := sample()
+	knee, age := 4.0, 75.0
+	nodes[0].Knee = &knee
+	nodes[0].Telemetry = &gpupolicy.TelemetryStatus{AgeSeconds: new(float64)}
+	nodes[0].Telemetry.GPUUtilizationPercent = gpuprobe.Some(50.0)
+	nodes[0].Warnings = []string{"its model_digest is not that of 10.0.0.2:8081"}
+	nodes[1].Telemetry = &gpupolicy.TelemetryStatus{AgeSeconds: &age, Stale: true, Errors: []string{"connection refused"}}
+	nodes[1].Telemetry.GPUUsagePercent = gpuprobe.Some(80.0)
+	got := nodeTable(nodes, nil, 0)
+	for _, want := range []string{
+		"│ GPU ", "│ GPU MEMORY ", "│  3 of 4 │", "█████░░░░░  50 %", "████████░░  80 % 1m15s ago",
+		"in service; its model_digest is not that of 10.0.0.2:8081", "no telemetry: connection refused",
+	} {
+		if !strings.Contains(strings.ReplaceAll(got, " ", ""), strings.ReplaceAll(want, " ", "")) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
 	}
 }
 

@@ -2,12 +2,15 @@ package gpuadmin
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
+	"github.com/caddy-infer/caddy-infer/gpuprobe"
 )
 
 // nodeTable draws the nodes, one per line. The share of picks is that since
@@ -20,10 +23,15 @@ func nodeTable(nodes, before []gpupolicy.Status, width int) string {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	t.Style().Size.WidthMax = width
-	t.AppendHeader(table.Row{"node", "state", "for", "in flight", "latency", "score", "weight", "tier", "share", "ejected", "why"})
+	telemetry := slices.ContainsFunc(nodes, func(n gpupolicy.Status) bool { return n.Telemetry != nil })
+	header := table.Row{"node", "state", "for", "in flight", "latency", "score", "weight", "tier", "share"}
+	if telemetry {
+		header = append(header, "gpu", "gpu memory")
+	}
+	t.AppendHeader(append(header, "ejected", "why"))
 	var right []table.ColumnConfig
-	for _, column := range []int{3, 4, 5, 6, 7, 8, 10} {
-		right = append(right, table.ColumnConfig{Number: column, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	for _, column := range []string{"for", "in flight", "latency", "score", "weight", "tier", "ejected"} {
+		right = append(right, table.ColumnConfig{Name: column, Align: text.AlignRight, AlignHeader: text.AlignRight})
 	}
 	t.SetColumnConfigs(right)
 
@@ -41,16 +49,60 @@ func nodeTable(nodes, before []gpupolicy.Status, width int) string {
 		if all > 0 {
 			share = counts[i] / all
 		}
-		state, why := n.State, n.Reason
+		why := n.Reason
 		if !n.InUse {
 			why += "; no handler uses it"
 		}
-		t.AppendRow(table.Row{
-			visible(n.Address), state, age(time.Since(n.Since)), n.InFlight, latency, fmt.Sprintf("%.4g", n.Score),
-			weight, n.Tier, barPercent(share), n.Ejections, visible(why),
-		})
+		for _, w := range n.Warnings {
+			why += "; " + w
+		}
+		row := table.Row{
+			visible(n.Address), n.State, age(time.Since(n.Since)), inFlight(n), latency, fmt.Sprintf("%.4g", n.Score),
+			weight, n.Tier, barPercent(share),
+		}
+		if telemetry {
+			use, memory, trouble := told(n.Telemetry)
+			row = append(row, use, memory)
+			why += trouble
+		}
+		t.AppendRow(append(row, n.Ejections, visible(why)))
 	}
 	return t.Render()
+}
+
+// inFlight is followed by how many the node takes side by side, once that is
+// known.
+func inFlight(n gpupolicy.Status) string {
+	if n.Knee == nil {
+		return strconv.Itoa(n.InFlight)
+	}
+	return fmt.Sprintf("%d of %s", n.InFlight, number(*n.Knee))
+}
+
+// told are a node's GPU use and memory as bars, with their age once they no
+// longer count, and what is wrong with its telemetry.
+func told(t *gpupolicy.TelemetryStatus) (use, memory, trouble string) {
+	use, memory = unknown, unknown
+	if t == nil {
+		return use, memory, ""
+	}
+	if len(t.Errors) > 0 {
+		trouble = "; no telemetry: " + t.Errors[0]
+	}
+	if t.AgeSeconds == nil {
+		return use, memory, trouble
+	}
+	old := ""
+	if t.Stale {
+		old = " " + age(time.Duration(*t.AgeSeconds*float64(time.Second))) + " ago"
+	}
+	bar := func(o gpuprobe.Optional[float64]) string {
+		if v, ok := o.Get(); ok {
+			return barPercent(v/100) + old
+		}
+		return unknown
+	}
+	return bar(t.GPUUtilizationPercent), bar(t.GPUUsagePercent), trouble
 }
 
 // picksSince returns how often each node was picked since before, and the sum.

@@ -236,7 +236,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, _ http.
 			p.health(now, m, down)
 		}
 		warmSince := time.Duration(m.warmSince.Load())
-		if warmSince != 0 && now-warmSince >= p.slowStart() {
+		if warmSince != 0 && m.node.Warmth(now, warmSince, p.slowStart()) == 1 {
 			p.warmed(now, m, warmSince)
 		}
 		*candidates = append(*candidates, balance.Candidate{
@@ -274,6 +274,7 @@ func (p *Policy) health(now time.Duration, m *member, down bool) {
 	}
 	if !down {
 		m.warmSince.Store(int64(now))
+		m.node.Recover(now)
 	}
 	if _, drained := m.node.Drained(); drained {
 		return // and stays so
