@@ -73,6 +73,7 @@ var scenarios = []*scenario{
 		rows: []row{
 			{title: "node killed: SLO misses", wanted: "0", value: misses(2*second, 8*second)},
 			{title: "p99 after the killed node is back", unit: "ms", wanted: "≤ 90", value: p99(8*second, 16*second)},
+			{title: "same: its share of the last 3 s", unit: "%", value: share("n0", 13*second, 16*second), more: true},
 		},
 	},
 	{
@@ -158,7 +159,10 @@ var scenarios = []*scenario{
 		nodes:  []nodeSpec{{}, {}, {absent: true}},
 		phases: []openloop.Phase{{For: 14 * second, Rate: 130}},
 		events: []event{{4 * second, func(t *trial) error { return t.nodes[2].Start(coldFlags...) }}},
-		rows:   []row{{title: "cold node joins (3 s at 5 × service time): p99", unit: "ms", wanted: "≤ 80", value: p99(4*second, 14*second)}},
+		rows: []row{
+			{title: "cold node joins (3 s at 5 × service time): p99", unit: "ms", wanted: "≤ 80", value: p99(4*second, 14*second)},
+			{title: "same: its share of the last 3 s", unit: "%", value: share("n2", 11*second, 14*second), more: true},
+		},
 	},
 	{
 		name:   "tenant",
@@ -204,6 +208,12 @@ func usedAgain(name string, from, end time.Duration) func(*openloop.Result) floa
 		}
 		return (end - from).Seconds()
 	}
+}
+
+// share is a node's part of the answers, in percent. A gateway that never uses a
+// node again has the best p99 and has lost its capacity.
+func share(name string, from, to time.Duration) func(*openloop.Result) float64 {
+	return func(r *openloop.Result) float64 { return 100 * r.Between(from, to).Share()[name] }
 }
 
 func failed(r *openloop.Result) float64 { return float64(r.Failed()) }
