@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -28,7 +29,8 @@ import (
 
 type options struct {
 	scenario, contenders, caddy, agent, save string
-	seeds                                    int
+	seeds, attempts                          int
+	quiet                                    time.Duration
 	sigma                                    float64
 	verbose                                  bool
 }
@@ -38,6 +40,8 @@ func main() {
 	flag.StringVar(&o.scenario, "scenario", "all", "scenarios to run, by comma: "+strings.Join(names(), ", "))
 	flag.StringVar(&o.contenders, "contenders", "all", "gateways to run, by comma: nginx, haproxy-agent, haproxy-queue, caddy, caddy-infer")
 	flag.IntVar(&o.seeds, "seeds", 3, "how often each is run, with other arrivals and service times")
+	flag.IntVar(&o.attempts, "attempts", 3, "how often what the machine disturbed is tried, of which the least disturbed attempt counts")
+	flag.DurationVar(&o.quiet, "quiet", 10*time.Millisecond, "up to which 99th percentile of how late requests were sent nothing counts as disturbed")
 	flag.StringVar(&o.caddy, "caddy", "", "a Caddy binary with this repository's modules (default: build it)")
 	flag.StringVar(&o.agent, "agent", "share", "what the nodes tell HAProxy's agent-check: idle (share of the GPU) or share (what co-tenants leave)")
 	flag.Float64Var(&o.sigma, "sigma", 0.25, "lognormal spread of the service time")
@@ -102,12 +106,10 @@ func run(ctx context.Context, o *options) error {
 				}
 			}
 			for _, g := range groups {
-				before := readCPU()
-				trials, err := runTogether(ctx, binaries, o, s, g, seed+1)
+				trials, busy, err := runQuietly(ctx, binaries, o, s, g, seed+1)
 				if err != nil {
 					return err
 				}
-				busy := readCPU().since(before)
 				for _, t := range trials {
 					report.add(t, busy)
 				}
@@ -123,6 +125,27 @@ func run(ctx context.Context, o *options) error {
 	}
 	head := fmt.Sprintf("# Failover, %s\n\n", time.Now().UTC().Format(time.DateOnly))
 	return errors.Join(os.MkdirAll(filepath.Dir(o.save), 0o750), os.WriteFile(o.save, []byte(head+text.String()), 0o600))
+}
+
+// runQuietly repeats what the machine disturbed, and returns the least disturbed
+// attempt with how busy the machine was in it.
+func runQuietly(ctx context.Context, b gateway.Binaries, o *options, s *scenario, group []*contender, seed uint64) (best []*trial, busy float64, err error) {
+	least := time.Duration(math.MaxInt64)
+	for range max(1, o.attempts) {
+		before := readCPU()
+		trials, err := runTogether(ctx, b, o, s, group, seed)
+		if err != nil {
+			return nil, 0, err
+		}
+		late := lateness(trials)
+		if late < least {
+			best, busy, least = trials, readCPU().since(before), late
+		}
+		if late <= o.quiet {
+			break
+		}
+	}
+	return best, busy, nil
 }
 
 func machine() string {

@@ -129,3 +129,12 @@ func runTogether(ctx context.Context, b gateway.Binaries, o *options, s *scenari
 	wg.Wait()
 	return trials, errors.Join(errs...)
 }
+
+// lateness is the worst trial's 99th percentile of how late requests were sent:
+// how much the machine disturbed them.
+func lateness(trials []*trial) (worst time.Duration) {
+	for _, t := range trials {
+		worst = max(worst, t.result.Lateness(99))
+	}
+	return worst
+}
