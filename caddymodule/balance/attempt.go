@@ -19,6 +19,8 @@ type Attempt struct {
 	waiting    time.Duration // since when it waits for the node, pauses taken out
 	paused     time.Duration
 	load       int // requests at the node with this one, when it was picked
+	place      int // the same, of ours alone
+	verdict    Verdict
 }
 
 type phase uint8
@@ -51,16 +53,18 @@ const (
 // Node returns the node that was picked.
 func (a *Attempt) Node() *Node { return a.node }
 
-// begin reserves the node, unless it is drained. Called by Pick.
-func (a *Attempt) begin(b *Balancer, n *Node, now time.Duration, probe bool, load int) bool {
+// begin reserves the node, unless it is drained or has become full. Called by
+// Pick.
+func (a *Attempt) begin(b *Balancer, c *Candidate, now time.Duration, probe bool, load int) bool {
+	n := c.Node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.drained() {
+	if n.drained() || c.Limit > 0 && n.inFlight.Load() >= int64(c.Limit) {
 		return false
 	}
 	*a = Attempt{node: n, balancer: b, phase: waiting, probe: probe, began: now, waiting: now, load: load}
 	n.history.advance(now, n.inFlight.Load())
-	n.inFlight.Add(1)
+	a.place = int(n.inFlight.Add(1))
 	n.insert(a)
 	return true
 }
@@ -103,7 +107,7 @@ func (a *Attempt) Answer(now time.Duration, v Verdict, retryAfter time.Duration)
 		n.mu.Unlock()
 		return
 	}
-	a.phase = answered
+	a.phase, a.verdict = answered, v
 	n.remove(a)
 
 	var changed change
@@ -163,12 +167,20 @@ func (a *Attempt) Break(now time.Duration) {
 // End gives the reservation back. An attempt that ends unanswered was called
 // off: the node is at least as slow as the attempt has waited, and that is
 // all there is to learn.
-func (a *Attempt) End(now time.Duration) {
+func (a *Attempt) End(now time.Duration) { a.EndFor(now, nil) }
+
+// EndFor is End for a request that waited in a queue, or could have: its node's
+// room goes to those who wait.
+func (a *Attempt) EndFor(now time.Duration, q *Queue) {
 	n := a.node
 	n.mu.Lock()
+	took, ended := now-a.waiting, a.phase != ended && a.phase != unused
 	changed := a.end(now)
 	n.mu.Unlock()
 	a.balancer.report(now, n, changed)
+	if ended {
+		n.audience.Answered(q, took)
+	}
 }
 
 func (a *Attempt) end(now time.Duration) change {
@@ -182,6 +194,9 @@ func (a *Attempt) end(now time.Duration) change {
 			n.heard()
 		}
 	case answered:
+		if l := n.limit.Load(); l != nil {
+			l.Done(now, a.waiting, a.place, a.verdict)
+		}
 	default:
 		return change{}
 	}

@@ -41,9 +41,9 @@ func TestAvoidanceHasHysteresis(t *testing.T) {
 
 func TestAvoidanceLapsesWithItsTelemetry(t *testing.T) {
 	n := NewNode("a")
-	a := n.Avoidance(AvoidRule{Queue, 5})
-	n.Hear(sec, report(sec, Queue, 9))
-	n.Hear(2*sec, report(2*sec, Queue, 9))
+	a := n.Avoidance(AvoidRule{Waiting, 5})
+	n.Hear(sec, report(sec, Waiting, 9))
+	n.Hear(2*sec, report(2*sec, Waiting, 9))
 	if !a.Holds(11 * sec) {
 		t.Error("lapsed while the last report was 9 intervals old")
 	}
@@ -56,14 +56,14 @@ func TestAvoidanceLapsesWithItsTelemetry(t *testing.T) {
 func TestAvoidanceLivesWithTheNode(t *testing.T) {
 	n := NewNode("a")
 	rule := AvoidRule{KVCache, 0.95}
-	if n.Avoidance(rule) != n.Avoidance(rule) {
+	if first := n.Avoidance(rule); n.Avoidance(rule) != first {
 		t.Error("two pools with one rule see two standings")
 	}
 	if n.Avoidance(rule) == n.Avoidance(AvoidRule{KVCache, 0.9}) {
 		t.Error("two rules share a standing")
 	}
 	for i := range 10 * maxAvoidances {
-		n.Avoidance(AvoidRule{Queue, float64(i)})
+		n.Avoidance(AvoidRule{Waiting, float64(i)})
 	}
 	if got := len(n.told.avoidance); got > maxAvoidances {
 		t.Errorf("%d rules are remembered", got)

@@ -13,6 +13,8 @@ type Candidate struct {
 	Down bool
 	// Full nodes are not picked even when all is lost.
 	Full bool
+	// Limit is how many requests of ours make the node full, 0 for no limit.
+	Limit int
 	// InFlight is a count of requests at the node kept by someone who sees
 	// more than this package; the higher count is believed.
 	InFlight int
@@ -41,7 +43,7 @@ const (
 
 func (c *Candidate) rank(state circuit) rank {
 	switch {
-	case c.Full:
+	case c.full():
 		return excluded
 	case c.Down || state != closed:
 		if c.Tries > 0 {
@@ -57,10 +59,13 @@ func (c *Candidate) rank(state circuit) rank {
 	}
 }
 
+func (c *Candidate) full() bool {
+	return c.Full || c.Limit > 0 && c.Node.inFlight.Load() >= int64(c.Limit)
+}
+
 // load is the number of requests the node would have with the next one.
 func (c *Candidate) load() float64 {
-	own := float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1)
-	return own
+	return float64(max(c.Node.inFlight.Load(), int64(c.InFlight)) + 1)
 }
 
 func (c *Candidate) warmth(now, slowStart time.Duration) float64 {

@@ -20,7 +20,7 @@ const (
 	// gets no requests moves to the median of its pool. Without it a node
 	// once found slow would never be asked again (nginx's least_time halves
 	// the average of idle peers for the same reason).
-	latencyIdle = 10 * time.Second
+	latencyIdle = 5 * time.Second
 
 	// latencyOverdue is how many times its expected latency a node must have
 	// been silent to prove the expectation wrong: its silence counts instead,

@@ -101,7 +101,7 @@ func TestIdleNodeReturnsToTheMedian(t *testing.T) {
 	for _, test := range []struct {
 		idle time.Duration
 		want float64
-	}{{0, 8}, {10 * sec, 0.03 + 7.97/math.E}, {10 * time.Minute, 0.03}} {
+	}{{0, 8}, {5 * sec, 0.03 + 7.97/math.E}, {10 * time.Minute, 0.03}} {
 		if got := l.estimate(1*sec+test.idle, 0.03); !near(got, test.want, 0.02) {
 			t.Errorf("idle for %v: %g s, want %g", test.idle, got, test.want)
 		}

@@ -19,9 +19,11 @@ type Node struct {
 	breaker  breaker
 	orders   orders
 	told     told
+	limit    atomic.Pointer[Limit] // nil until somebody asks for it
 
 	addr      string
 	met       time.Duration
+	audience  Audience
 	picks     [reasons]atomic.Uint64
 	ejections atomic.Uint64
 	changed   atomic.Pointer[Change] // the last one
@@ -64,6 +66,28 @@ func (n *Node) ForeignShare() float64 { return load(&n.told.foreign) }
 // Stale returns whether the node's reports no longer count, or there are none.
 func (n *Node) Stale(now time.Duration) bool { return n.told.trust(now) == 0 }
 
+// Limit returns what has been learned of how many requests the node can use at
+// a time, and begins to learn it with the first call. clock is what to add to
+// the times that the node hears of to get the time since the Unix epoch.
+func (n *Node) Limit(clock time.Duration) *Limit {
+	if l := n.limit.Load(); l != nil {
+		return l
+	}
+	n.limit.CompareAndSwap(nil, NewLimit(clock))
+	return n.limit.Load()
+}
+
+// Learned returns the present limit if it is being learned.
+func (n *Node) Learned() (limit int, ok bool) {
+	if l := n.limit.Load(); l != nil {
+		return l.Now(), true
+	}
+	return 0, false
+}
+
+// Audience returns the queues whose requests may go to the node.
+func (n *Node) Audience() *Audience { return &n.audience }
+
 // Picks returns how often the node was picked for the reason.
 func (n *Node) Picks(r Reason) uint64 { return n.picks[r].Load() }
 
@@ -95,6 +119,7 @@ func (n *Node) Join(now time.Duration) {
 // Recover says that the node recovered in the eyes of a caller, who tells from
 // when it is to be spared by Candidate.WarmSince: it has to prove itself anew.
 func (n *Node) Recover(now time.Duration) {
+	defer n.audience.Wake()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.warmup.proven(now)

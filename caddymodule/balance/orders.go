@@ -50,6 +50,7 @@ func (n *Node) Drain(now time.Duration, announce func(State)) (s State, changed 
 // the address is often a new one, and empty looks ideal to every gateway. It
 // reports whether the node was drained.
 func (n *Node) Resume(now time.Duration) (changed bool) {
+	defer n.audience.Wake()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.drained() {
@@ -93,11 +94,3 @@ func (n *Node) OrderedWeight() (w float64, ok bool) {
 
 // ordered reports whether any order stands.
 func (n *Node) ordered() bool { return n.orders.word.Load() != 0 }
-
-// weight is what the candidate counts with.
-func (c *Candidate) weight() float64 {
-	if w, ok := c.Node.OrderedWeight(); ok {
-		return w
-	}
-	return c.Weight
-}

@@ -29,6 +29,11 @@ type Options struct {
 	Breaker Breaker
 	// Seed makes two balancers alike.
 	Seed uint64
+	// Backlog, if not nil, tells how long those take who wait already for a
+	// node to have room, and lets Pick prefer to wait for a full node rather
+	// than to take one with room that would be slower. It is called with the
+	// balancer locked.
+	Backlog func() time.Duration
 	// OnChange hears of every change of a node's state that this pool's
 	// requests bring about. It is called without locks held, from whatever
 	// goroutine made the change, and must not wait.
@@ -42,6 +47,7 @@ type Balancer struct {
 	spill     float64
 	shedAt    float64
 	breaker   Breaker
+	backlog   func() time.Duration
 	seed      uint64
 	onChange  func(Change)
 
@@ -73,6 +79,7 @@ func New(o Options) *Balancer {
 		spill:     o.Spill,
 		shedAt:    o.ShedAt,
 		breaker:   o.Breaker,
+		backlog:   o.Backlog,
 		seed:      o.Seed,
 		onChange:  o.OnChange,
 		rng:       rand.New(rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15)),
@@ -92,7 +99,8 @@ func New(o Options) *Balancer {
 // Pick chooses the node for a request, reserves it in a, and returns its
 // index and why. It returns -1 when every candidate is full or drained, or
 // every healthy one is full: being busy is no reason to try nodes that are
-// known to fail.
+// known to fail. With Options.Backlog it also returns -1 when a full node
+// would have the request answered sooner.
 //
 // It looks at all candidates: sampling two (power of two choices) made p99 a
 // hundred times worse on small pools of unequal nodes, where both may be slow.
@@ -121,13 +129,13 @@ func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (
 }
 
 // reserve fails when, since the node was chosen, the probe of another pool
-// came first or an operator drained the node.
+// came first, another pool took its last place, or an operator drained it.
 func (b *Balancer) reserve(now time.Duration, c *Candidate, a *Attempt, probe bool, others float64) bool {
 	n := c.Node
 	if probe && !n.breaker.probing.CompareAndSwap(false, true) {
 		return false
 	}
-	if a.begin(b, n, now, probe, int(c.load()+others+0.5)) {
+	if a.begin(b, c, now, probe, int(c.load()+others+0.5)) {
 		return true
 	}
 	if probe {
@@ -151,6 +159,9 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 		return b.lowest(candidates, tried, 0), Retry
 	case sum.best > healthy:
 		return b.lowest(candidates, sum.best, 0), Panic
+	}
+	if sum.full && !sum.retry && b.backlog != nil && b.worthWaiting(candidates, sum.least) {
+		return -1, Best
 	}
 	if sum.plain {
 		b.ties = b.ties[:0]
@@ -203,7 +214,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 		if c.Tier > o.last {
 			o.last = c.Tier
 		}
-		if v.plain && !c.Down && !c.Full && c.Tries == 0 {
+		if v.plain && !c.Down && c.Tries == 0 && !c.full() {
 			*s = scored{score: score, serves: true}
 			o.best, o.serving = healthy, true
 		} else {
@@ -214,7 +225,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 				s.rank = excluded
 			case c.Down:
 			case v.state == closed:
-				o.serving, o.full = true, o.full || c.Full
+				o.serving, o.full = true, o.full || c.full()
 				if v.shuns() {
 					s.rank = max(s.rank, avoided)
 					s.shed = v.byLoad && !v.hung
@@ -226,7 +237,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 					s.rests = b.rng.Float64() >= v.warmth
 					o.plain = false
 				}
-			case v.state == halfOpen && o.probe < 0 && !c.Full && !c.Node.breaker.probing.Load():
+			case v.state == halfOpen && o.probe < 0 && !c.full() && !c.Node.breaker.probing.Load():
 				o.probe = i
 			}
 			o.best = min(o.best, s.rank)

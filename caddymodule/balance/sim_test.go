@@ -159,8 +159,6 @@ func simulate(s scenario, newPolicy func(m *simulation, gateway int) policy) res
 	return m.result
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
 func (m *simulation) at(t time.Duration, run func(time.Duration)) {
 	m.seq++
 	heap.Push(&m.queue, event{t, m.seq, run})

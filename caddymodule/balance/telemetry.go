@@ -15,7 +15,7 @@ const (
 	Memory                    // share of GPU memory in use
 	KVCache                   // share of a language model's cache in use
 	Temperature               // °C
-	Queue                     // requests that wait at the node
+	Waiting                   // requests that wait at the node
 	InFlight                  // requests that wait or run at the node
 	Unwell                    // 1 if the node says that it can't serve, 0 if it can
 	WeightShare               // the share of its weight that the node asks for
@@ -145,7 +145,7 @@ func (n *Node) hearLoad(r *Report) {
 	_, own := n.history.over(r.At-historySlot, r.At)
 	all, ok := r.Get(InFlight)
 	if !ok {
-		if all, ok = r.Get(Queue); !ok {
+		if all, ok = r.Get(Waiting); !ok {
 			return
 		}
 		// A queue holds what the node does not serve already.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -49,23 +50,23 @@ func nodeTable(nodes, before []gpupolicy.Status, width int) string {
 		if all > 0 {
 			share = counts[i] / all
 		}
-		why := n.Reason
+		why := []string{n.Reason}
 		if !n.InUse {
-			why += "; no handler uses it"
+			why = append(why, "no handler uses it")
 		}
-		for _, w := range n.Warnings {
-			why += "; " + w
-		}
+		why = append(why, n.Warnings...)
 		row := table.Row{
 			visible(n.Address), n.State, age(time.Since(n.Since)), inFlight(n), latency, fmt.Sprintf("%.4g", n.Score),
 			weight, n.Tier, barPercent(share),
 		}
 		if telemetry {
-			use, memory, trouble := told(n.Telemetry)
+			use, memory := told(n.Telemetry)
 			row = append(row, use, memory)
-			why += trouble
+			if n.Telemetry != nil && len(n.Telemetry.Errors) > 0 {
+				why = append(why, "no telemetry: "+n.Telemetry.Errors[0])
+			}
 		}
-		t.AppendRow(append(row, n.Ejections, visible(why)))
+		t.AppendRow(append(row, n.Ejections, visible(strings.Join(why, "; "))))
 	}
 	return t.Render()
 }
@@ -80,17 +81,10 @@ func inFlight(n gpupolicy.Status) string {
 }
 
 // told are a node's GPU use and memory as bars, with their age once they no
-// longer count, and what is wrong with its telemetry.
-func told(t *gpupolicy.TelemetryStatus) (use, memory, trouble string) {
-	use, memory = unknown, unknown
-	if t == nil {
-		return use, memory, ""
-	}
-	if len(t.Errors) > 0 {
-		trouble = "; no telemetry: " + t.Errors[0]
-	}
-	if t.AgeSeconds == nil {
-		return use, memory, trouble
+// longer count.
+func told(t *gpupolicy.TelemetryStatus) (use, memory string) {
+	if t == nil || t.AgeSeconds == nil {
+		return unknown, unknown
 	}
 	old := ""
 	if t.Stale {
@@ -102,7 +96,7 @@ func told(t *gpupolicy.TelemetryStatus) (use, memory, trouble string) {
 		}
 		return unknown
 	}
-	return bar(t.GPUUtilizationPercent), bar(t.GPUUsagePercent), trouble
+	return bar(t.GPUUtilizationPercent), bar(t.GPUUsagePercent)
 }
 
 // picksSince returns how often each node was picked since before, and the sum.

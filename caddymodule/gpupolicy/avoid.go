@@ -21,7 +21,7 @@ var avoidable = map[string]struct {
 }{
 	"gpu_memory":  {balance.Memory, true, 1, ""},
 	"kv_cache":    {balance.KVCache, true, 1, ""},
-	"queue":       {balance.Queue, false, 1e6, " requests"},
+	"queue":       {balance.Waiting, false, 1e6, " requests"},
 	"temperature": {balance.Temperature, false, 200, " °C"},
 }
 
@@ -149,7 +149,8 @@ func (p *Policy) parseAvoid(d *caddyfile.Dispenser, args []string) error {
 	if !known {
 		return d.Errf("avoid_when: unknown signal '%s': use one of %s", name, strings.Join(avoidNames, ", "))
 	}
-	limit, err := 0.0, error(nil)
+	var limit float64
+	var err error
 	switch name {
 	case "temperature":
 		limit, err = strconv.ParseFloat(strings.TrimRight(args[1], "C°"), 64)

@@ -27,6 +27,7 @@ type member struct {
 	tier   int
 
 	avoid   []*balance.Avoidance
+	digests *digests
 	sources []*source
 
 	avoided   atomic.Bool  // what avoid said last

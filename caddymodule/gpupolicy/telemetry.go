@@ -150,6 +150,7 @@ type source struct {
 
 // attend begins to read what the node says, and finds its standings.
 func (p *Policy) attend(m *member) {
+	m.digests = &p.digests
 	for _, rule := range p.avoidRules() {
 		m.avoid = append(m.avoid, m.node.Avoidance(rule))
 	}
@@ -180,6 +181,7 @@ func (m *member) part() {
 			s.watch.Close()
 		}
 	}
+	m.digests.forget(m.dial)
 }
 
 // read hears of each try to read a source, from its poller.
@@ -237,7 +239,7 @@ func reportOf(s *gpuprobe.Sample, at, interval time.Duration) balance.Report {
 	set(balance.Memory, s.GPUMemoryUtilization())
 	set(balance.KVCache, s.KVCache)
 	set(balance.Temperature, s.TemperatureC())
-	set(balance.Queue, s.Queue)
+	set(balance.Waiting, s.Queue)
 	set(balance.InFlight, inFlight(s))
 	set(balance.WeightShare, agentWeight(&s.Agent))
 	if well, ok := serving(s).Get(); ok {

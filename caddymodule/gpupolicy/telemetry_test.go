@@ -127,9 +127,7 @@ func TestBusyGPUSheds(t *testing.T) {
 	a, b := newUpstream(t), newUpstream(t)
 	busy := newTeller(t, map[string]any{"gpu_utilization_percent": 0})
 	c := caddyrun.Start(t, told(t, "", map[*upstream]*teller{a: busy, b: newTeller(t, map[string]any{"gpu_utilization_percent": 0})}))
-	if got := share(t, c.URL("GW"), a, 200); got < 0.1 {
-		t.Errorf("a node with an idle GPU gets %.0f %%", 100*got)
-	}
+	eventually(t, "a node with an idle GPU to be used", func() bool { return share(t, c.URL("GW"), a, 50) > 0.2 })
 	busy.say("gpu_utilization_percent", 97)
 	eventually(t, "load to move away from a GPU that others keep busy", func() bool {
 		return share(t, c.URL("GW"), a, 50) < 0.1
@@ -189,9 +187,7 @@ func TestUnreadableTelemetryIsAWarningAndCostsNothing(t *testing.T) {
 	if errs := nodeStatus(t, a).Telemetry.Errors; len(errs) != 1 || !strings.Contains(errs[0], "500") {
 		t.Errorf("errors %v", errs)
 	}
-	if got := share(t, c.URL("GW"), a, 200); got < 0.05 {
-		t.Errorf("a node without readable telemetry gets %.0f %%", 100*got)
-	}
+	eventually(t, "a node without readable telemetry to be used", func() bool { return share(t, c.URL("GW"), a, 50) > 0.1 })
 	mute.breaks(false)
 	eventually(t, "it to be read again", func() bool { return strings.Contains(c.Log(), "telemetry is read again") })
 	if n := strings.Count(c.Log(), "telemetry can't be read"); n != 1 {
