@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -167,13 +168,23 @@ func (g *Gateway) Load(caddyfile string) error {
 	return err
 }
 
-// Call sends a request to Caddy's admin endpoint and returns its answer.
-func (g *Gateway) Call(method, path, body string) ([]byte, error) {
-	req, err := http.NewRequest(method, "http://"+g.Admin+path, strings.NewReader(body))
-	if err != nil {
-		return nil, err
+// Call sends a request to Caddy's admin endpoint and returns its answer. A
+// connection that breaks is tried again: just after a reload it may have been
+// made to the former endpoint. So the request must be one that may arrive twice.
+func (g *Gateway) Call(method, path, body string) (answer []byte, err error) {
+	for range 10 {
+		var req *http.Request
+		req, err = http.NewRequest(method, "http://"+g.Admin+path, strings.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		var broken *url.Error
+		if answer, err = g.do(req); !errors.As(err, &broken) {
+			return answer, err
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	return g.do(req)
+	return answer, err
 }
 
 // adminClient makes a connection for each call: a reload moves the endpoint.
