@@ -3,6 +3,8 @@
 //
 //	cd e2e && go test ./...
 //
+// Package failover, in a directory of its own, tests the binary while nodes fail.
+//
 // The tests need a Chromium and are skipped where there is none. With
 // E2E_SCREENSHOTS=<directory> they leave pictures of the pages there.
 package e2e

@@ -59,8 +59,8 @@ func TestBurstWaitsForRoom(t *testing.T) {
 	var both sync.WaitGroup
 	for _, gw := range []string{"GW", "GW2"} { // two handlers share the nodes, and their limits
 		both.Go(func() {
-			if replies := burst(t, c.URL(gw), 100); count(replies, 200) != 100 {
-				t.Errorf("%d of 100 answered", count(replies, 200))
+			if replies := burst(t, c.URL(gw), 24); count(replies, 200) != 24 {
+				t.Errorf("%d of 24 answered", count(replies, 200))
 			}
 		})
 	}
@@ -168,8 +168,8 @@ func TestWaitersSurviveReloads(t *testing.T) {
 	c := caddyrun.Start(t, config)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if replies := burst(t, c.URL("GW"), 60); count(replies, 200) != 60 {
-			t.Errorf("%d of 60 answered: %+v", count(replies, 200), replies[0])
+		if replies := burst(t, c.URL("GW"), 16); count(replies, 200) != 16 {
+			t.Errorf("%d of 16 answered: %+v", count(replies, 200), replies[0])
 		}
 	})
 	eventually(t, "requests to wait", func() bool { return a.hits.Load() > 2 })

@@ -1,0 +1,147 @@
+package openloop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Config says what to send where.
+type Config struct {
+	// URL gets a POST of {"id": …, "text": …} for each arrival.
+	URL string
+	// Text is the body's text. Default: a sentence.
+	Text string
+	// Timeout is how long a client waits, from when it really sent. Default: 10s.
+	Timeout time.Duration
+	// MaxInFlight bounds the requests under way. One that finds no room is not
+	// sent, and is recorded as Overrun. Default: 8192.
+	MaxInFlight int
+	// NodeHeader is the header of an answer that names the node.
+	NodeHeader string
+}
+
+const sentence = "马云在杭州阿里巴巴总部发表演讲。"
+
+// Run sends a request at each arrival, which are times since its begin, in
+// order, and returns when all are answered or given up. When ctx ends, it sends
+// no more.
+func Run(ctx context.Context, c Config, arrivals []time.Duration) *Result {
+	if c.Text == "" {
+		c.Text = sentence
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 10 * time.Second
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 8192
+	}
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: c.Timeout}).DialContext,
+		MaxIdleConns:        c.MaxInFlight,
+		MaxIdleConnsPerHost: c.MaxInFlight,
+		IdleConnTimeout:     30 * time.Second,
+	}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: c.Timeout}
+
+	r := &Result{Begin: time.Now(), Records: make([]Record, len(arrivals))}
+	room := make(chan struct{}, c.MaxInFlight)
+	var wg sync.WaitGroup
+	for i, at := range arrivals {
+		if !sleepUntil(ctx, r.Begin.Add(at)) {
+			r.Records = r.Records[:i]
+			break
+		}
+		record := &r.Records[i]
+		record.Intended = at
+		select {
+		case room <- struct{}{}:
+		default:
+			record.Outcome = Overrun
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-room }()
+			record.Late = time.Since(r.Begin) - at
+			record.send(client, &c, fmt.Sprintf("%d", i))
+			record.Latency = time.Since(r.Begin) - at
+		})
+	}
+	wg.Wait()
+	return r
+}
+
+func sleepUntil(ctx context.Context, at time.Time) bool {
+	wait := time.Until(at)
+	if wait <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// maxAnswer is more than any answer should have.
+const maxAnswer = 1 << 20
+
+func (r *Record) send(client *http.Client, c *Config, id string) {
+	body, err := json.Marshal(map[string]string{"id": id, "text": c.Text})
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	resp, err := client.Post(c.URL, "application/json", bytes.NewReader(body))
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	defer resp.Body.Close()
+	r.Status = resp.StatusCode
+	r.Node = resp.Header.Get(c.NodeHeader)
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	var echoed struct{ ID string }
+	switch {
+	case err != nil:
+		r.fail(err)
+	case resp.StatusCode != http.StatusOK:
+		r.Outcome = BadStatus
+		r.Error = fmt.Sprintf("%s: %.100s", resp.Status, strings.TrimSpace(string(answer)))
+	case json.Unmarshal(answer, &echoed) != nil || echoed.ID != id:
+		r.Outcome = WrongAnswer
+		r.Error = fmt.Sprintf("answer to %s: %.100s", id, answer)
+	default:
+		r.Outcome = OK
+	}
+}
+
+func (r *Record) fail(err error) {
+	r.Error = err.Error()
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		r.Outcome = TimedOut
+	case errors.Is(err, syscall.ECONNREFUSED):
+		r.Outcome = Refused
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		r.Outcome = Dropped
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "server closed idle connection"):
+		r.Outcome = Dropped
+	default:
+		r.Outcome = Broken
+	}
+}
