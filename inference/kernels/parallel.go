@@ -6,9 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// minWork is the number of multiplications, about 50 µs of them, below which
-// starting goroutines costs more than they save.
-const minWork = 1 << 17
+// worthThread is the number of multiplications, about 50 µs of them, below
+// which starting goroutines costs more than they save.
+func (l *level) worthThread() int {
+	if l.tiles == nil {
+		return 1 << 17
+	}
+	return 1 << 21
+}
 
 // Parallel calls f(0) to f(n-1) on up to threads goroutines, the caller's
 // among them, and returns when all are done. A panic of f is raised again in

@@ -1,0 +1,59 @@
+package kernels
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// LevelVariable is the environment variable that forces a level, for tests
+// and for comparisons.
+const LevelVariable = "CADDY_INFER_KERNELS"
+
+// A level is a set of kernels for one instruction set. Where a level has none
+// of its own, it has the portable ones.
+type level struct {
+	name string
+	// tiles by their number of rows less one, each of up to columns columns.
+	// Without any, matrices are multiplied in portable Go.
+	tiles   []tileFunc
+	columns int
+}
+
+// tileFunc computes one tile of a matrix product, as many rows as it is for:
+// dst[r][c] = from[r][c] + Σ x[r][i]·w[i][c] for the first cols columns and k
+// inputs. Strides, in values, lead from row to row; a fromStride of 0 gives
+// all rows the same start, such as the bias. w holds panelColumns columns for
+// each input; the columns after those are panel values further on.
+type tileFunc = func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, cols int)
+
+var portable = level{name: "portable"}
+
+// current is the level of this process, and warning what there is to say
+// about how it was chosen.
+var current, warning = choose(os.Getenv(LevelVariable), levels())
+
+// choose takes the last of the supported levels, which are in ascending
+// order, or the one of that name.
+func choose(name string, supported []*level) (*level, string) {
+	best := supported[len(supported)-1]
+	if name == "" {
+		return best, ""
+	}
+	names := make([]string, len(supported))
+	for i, l := range supported {
+		if l.name == name {
+			return l, ""
+		}
+		names[i] = l.name
+	}
+	return best, fmt.Sprintf("%s=%q: this processor has %s; using %s", LevelVariable, name, strings.Join(names, ", "), best.name)
+}
+
+// Level is the name of the kernels in use: portable, or that of an
+// instruction set.
+func Level() string { return current.name }
+
+// Warning says what was wrong with the level that LevelVariable asked for;
+// empty if nothing was.
+func Warning() string { return warning }
