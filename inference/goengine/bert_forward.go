@@ -11,7 +11,7 @@ import (
 // bertBuffers hold the activations of one pass over some tokens, one row for
 // each token.
 type bertBuffers struct {
-	hidden, query, key, value, mixed, wide, scores []float32
+	hidden, query, key, value, mixed, wide []float32
 }
 
 // grown returns a slice of n values with any content, reusing s.
@@ -27,7 +27,6 @@ func (x *bertBuffers) resize(tokens int, b *bert) {
 	x.hidden, x.query, x.key = grown(x.hidden, n), grown(x.query, n), grown(x.key, n)
 	x.value, x.mixed = grown(x.value, n), grown(x.mixed, n)
 	x.wide = grown(x.wide, tokens*b.Intermediate)
-	x.scores = grown(x.scores, 2*tokens*b.Heads)
 }
 
 func (b *bert) forward(ctx context.Context, batch []engine.Sequence) ([]engine.Logits, error) {
@@ -90,8 +89,7 @@ func (b *bert) attention(x *bertBuffers, layer *bertLayer, batch []engine.Sequen
 		key, value := x.key[from:to], x.value[from:to]
 		kernels.Parallel(b.Heads, b.threadsFor(n*n*h), func(head int) {
 			at := head * dim
-			scores := x.scores[2*n*head : 2*n*(head+1)]
-			kernels.Attention(mixed[at:], query[at:], key[at:], value[at:], n, h, dim, scale, scores)
+			kernels.Attention(mixed[at:], query[at:], key[at:], value[at:], n, h, dim, scale)
 		})
 		first += n
 	}

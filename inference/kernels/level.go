@@ -10,14 +10,18 @@ import (
 // and for comparisons.
 const LevelVariable = "CADDY_INFER_KERNELS"
 
-// A level is a set of kernels for one instruction set. Where a level has none
-// of its own, it has the portable ones.
+// A level is a set of kernels for one instruction set.
 type level struct {
 	name string
 	// tiles by their number of rows less one, each of up to columns columns.
 	// Without any, matrices are multiplied in portable Go.
 	tiles   []tileFunc
 	columns int
+
+	add            func(dst, x []float32)
+	gelu, geluTanh func(x []float32)
+	softmax        func(x []float32, scale float32)               // of scale·x; at least one value
+	layerNorm      func(x, gain, bias []float32, epsilon float32) // one row
 }
 
 // tileFunc computes one tile of a matrix product, as many rows as it is for:
@@ -27,7 +31,14 @@ type level struct {
 // each input; the columns after those are panel values further on.
 type tileFunc = func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, cols int)
 
-var portable = level{name: "portable"}
+var portable = level{
+	name:      "portable",
+	add:       addPortable,
+	gelu:      geluPortable,
+	geluTanh:  geluTanhPortable,
+	softmax:   softmaxPortable,
+	layerNorm: layerNormPortable,
+}
 
 // current is the level of this process, and warning what there is to say
 // about how it was chosen.

@@ -3,6 +3,7 @@ package kernels
 import "golang.org/x/sys/cpu"
 
 //go:generate go run -C generate . -part gemm -out ../gemm_amd64.s -stubs ../gemm_amd64.go -pkg kernels
+//go:generate go run -C generate . -part vector -out ../vector_amd64.s -stubs ../vector_amd64.go -pkg kernels
 
 // levels are those that this processor supports, in ascending order.
 func levels() []*level {
@@ -17,6 +18,7 @@ func levels() []*level {
 			gemmAVX2x1, gemmAVX2x2, gemmAVX2x3, gemmAVX2x4, gemmAVX2x5, gemmAVX2x6,
 		},
 		columns: 16,
+		add:     addAVX2, gelu: geluAVX2, geluTanh: geluTanhAVX2, softmax: softmaxAVX2, layerNorm: layerNormAVX2,
 	})
 	if !(x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL) {
 		return supported
@@ -28,5 +30,6 @@ func levels() []*level {
 			gemmAVX512x7, gemmAVX512x8, gemmAVX512x9, gemmAVX512x10, gemmAVX512x11, gemmAVX512x12,
 		},
 		columns: 32,
+		add:     addAVX512, gelu: geluAVX512, geluTanh: geluTanhAVX512, softmax: softmaxAVX512, layerNorm: layerNormAVX512,
 	})
 }

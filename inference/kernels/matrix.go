@@ -76,15 +76,17 @@ const (
 
 // panels lays out w for the tiles. Missing columns of the last panels are 0.
 func panels(w []float32, out, in int) []float32 {
-	const columns = panelAlign * panelColumns
-	p := aligned[float32]((out + columns - 1) / columns * columns * in)
+	p := aligned[float32](panelled(out) * in)
 	for o := range out {
-		to := p[o/panelColumns*panelColumns*in+o%panelColumns:]
-		for i, v := range w[o*in : (o+1)*in] {
-			to[i*panelColumns] = v
-		}
+		transpose(p[o/panelColumns*panelColumns*in+o%panelColumns:], w[o*in:(o+1)*in])
 	}
 	return p
+}
+
+// panelled is the number of columns that panels for n columns have.
+func panelled(n int) int {
+	const columns = panelAlign * panelColumns
+	return (n + columns - 1) / columns * columns
 }
 
 // aligned makes a slice that begins at a cache line.
@@ -103,21 +105,26 @@ var noBias [panelAlign * panelColumns]float32
 // mulTiles computes the outputs [from, to) of all rows, no more than a tile
 // is wide, by tiles.
 func (m *Matrix) mulTiles(dst, x, bias []float32, rows, from, to int) {
-	tiles := m.level.tiles
-	for at := 0; at < m.in; at += depth {
-		w, k := &m.w[from*m.in+at*panelColumns], min(depth, m.in-at)
+	start := &noBias[0]
+	if bias != nil {
+		start = &bias[from]
+	}
+	m.level.mulColumns(dst[from:], m.out, x, m.in, m.w[from*m.in:], m.in, start, rows, to-from)
+}
+
+// mulColumns computes dst = start + x·w for some rows and as many columns as
+// a tile may have. w is panels of in inputs each.
+func (l *level) mulColumns(dst []float32, dstStride int, x []float32, xStride int, w []float32, in int, start *float32, rows, columns int) {
+	for at := 0; at < in; at += depth {
+		weights, k := &w[at*panelColumns], min(depth, in-at)
 		for r := 0; r < rows; {
-			n := nextTile(rows-r, len(tiles))
-			sums := &dst[r*m.out+from]
-			start, stride := sums, m.out
-			switch {
-			case at > 0: // go on with the sums of the inputs before
-			case bias == nil:
-				start, stride = &noBias[0], 0
-			default:
-				start, stride = &bias[from], 0
+			n := nextTile(rows-r, len(l.tiles))
+			sums := &dst[r*dstStride]
+			from, fromStride := start, 0
+			if at > 0 { // go on with the sums of the inputs before
+				from, fromStride = sums, dstStride
 			}
-			tiles[n-1](sums, m.out, start, stride, &x[r*m.in+at], m.in, w, m.in*panelColumns, k, to-from)
+			l.tiles[n-1](sums, dstStride, from, fromStride, &x[r*xStride+at], xStride, weights, in*panelColumns, k, columns)
 			r += n
 		}
 	}

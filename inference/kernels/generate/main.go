@@ -11,23 +11,29 @@ import (
 )
 
 // parts are the files that it can write, each with its stubs.
-var parts = map[string]func(){
-	"gemm": func() {
-		for _, v := range []vectors{avx2, avx512} {
-			for rows := 1; rows <= v.rows; rows++ {
-				gemm(v, rows)
-			}
+var parts = map[string]func(vectors){
+	"gemm": func(v vectors) {
+		for rows := 1; rows <= v.rows; rows++ {
+			gemm(v, rows)
 		}
+	},
+	"vector": func(v vectors) {
+		add(v)
+		gelu(v)
+		geluTanh(v)
+		softmax(v)
+		layerNorm(v)
 	},
 }
 
 func main() {
-	part := flag.String("part", "", "what to write: gemm")
+	part := flag.String("part", "", "what to write: gemm, vector")
 	flag.Parse()
 	write, ok := parts[*part]
 	if !ok {
 		log.Fatalf("no part %q", *part)
 	}
-	write()
+	write(avx2)
+	write(avx512)
 	build.Generate()
 }
