@@ -18,6 +18,18 @@ type level struct {
 	tiles   []tileFunc
 	columns int
 
+	// tiles8 are the same for 8 bits, of up to columns8 columns. wide says
+	// that they want rows of 16-bit values.
+	tiles8   []int8TileFunc
+	columns8 int
+	wide     bool
+	// quantize rounds n values, a multiple of quantizeStep, as roundByte
+	// does; nil where there is only that.
+	quantize     func(dst *uint8, x *float32, n int, inverse float32, zero int32)
+	quantizeStep int
+	// bounds is the range of the values and 0.
+	bounds func(x []float32) (low, high float32)
+
 	add            func(dst, x []float32)
 	gelu, geluTanh func(x []float32)
 	softmax        func(x []float32, scale float32)               // of scale·x; at least one value
@@ -25,11 +37,18 @@ type level struct {
 }
 
 // tileFunc computes one tile of a matrix product, as many rows as it is for:
-// dst[r][c] = from[r][c] + Σ x[r][i]·w[i][c] for the first cols columns and k
-// inputs. Strides, in values, lead from row to row; a fromStride of 0 gives
-// all rows the same start, such as the bias. w holds panelColumns columns for
+// dst[r][c] = Σ x[r][i]·w[i][c] + from[r][c] for the first cols columns and k
+// inputs. Strides, in values, lead from row to row; a fromStride of 0 adds
+// the same to all rows, such as the bias. w holds panelColumns columns for
 // each input; the columns after those are panel values further on.
 type tileFunc = func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, cols int)
+
+// int8TileFunc computes one tile of a product of 8-bit matrices:
+// dst[r][c] = (Σ x[r][i]·w[i][c] - rowZero[r]·colSum[c])·colScale[c]·rowScale[r] + bias[c]
+// with every step of the scaling rounded by itself. xStride is in bytes and
+// panel, from one panel of w to the next, too; colScale and colSum are as
+// long as a tile is wide.
+type int8TileFunc = func(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 var portable = level{
 	name:      "portable",
@@ -38,6 +57,7 @@ var portable = level{
 	geluTanh:  geluTanhPortable,
 	softmax:   softmaxPortable,
 	layerNorm: layerNormPortable,
+	bounds:    boundsPortable,
 }
 
 // current is the level of this process, and warning what there is to say

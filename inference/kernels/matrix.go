@@ -99,7 +99,7 @@ func aligned[T float32 | int8 | uint8](n int) []T {
 	return s[skip : skip+n : skip+n]
 }
 
-// noBias is what sums start from without a bias.
+// noBias is what is added to sums without a bias.
 var noBias [panelAlign * panelColumns]float32
 
 // mulTiles computes the outputs [from, to) of all rows, no more than a tile
@@ -112,16 +112,16 @@ func (m *Matrix) mulTiles(dst, x, bias []float32, rows, from, to int) {
 	m.level.mulColumns(dst[from:], m.out, x, m.in, m.w[from*m.in:], m.in, start, rows, to-from)
 }
 
-// mulColumns computes dst = start + x·w for some rows and as many columns as
+// mulColumns computes dst = x·w + bias for some rows and as many columns as
 // a tile may have. w is panels of in inputs each.
-func (l *level) mulColumns(dst []float32, dstStride int, x []float32, xStride int, w []float32, in int, start *float32, rows, columns int) {
+func (l *level) mulColumns(dst []float32, dstStride int, x []float32, xStride int, w []float32, in int, bias *float32, rows, columns int) {
 	for at := 0; at < in; at += depth {
 		weights, k := &w[at*panelColumns], min(depth, in-at)
 		for r := 0; r < rows; {
 			n := nextTile(rows-r, len(l.tiles))
 			sums := &dst[r*dstStride]
-			from, fromStride := start, 0
-			if at > 0 { // go on with the sums of the inputs before
+			from, fromStride := bias, 0
+			if at > 0 { // the sums of the inputs before
 				from, fromStride = sums, dstStride
 			}
 			l.tiles[n-1](sums, dstStride, from, fromStride, &x[r*xStride+at], xStride, weights, in*panelColumns, k, columns)

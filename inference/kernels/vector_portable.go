@@ -33,13 +33,13 @@ func softmaxPortable(x []float32, scale float32) {
 		peak = max(peak, v)
 	}
 	peak *= scale
-	var sum float32
+	var sum float64
 	for i, v := range x {
 		e := float32(math.Exp(float64(v*scale - peak)))
 		x[i] = e
-		sum += e
+		sum += float64(e)
 	}
-	inverse := 1 / sum
+	inverse := float32(1 / sum)
 	for i := range x {
 		x[i] *= inverse
 	}

@@ -12,11 +12,12 @@ import (
 var constants = map[uint32]Mem{}
 
 // constant keeps a number beside the code.
-func constant(x float32) Mem {
-	bits := math.Float32bits(x)
+func constant(x float32) Mem { return wordConstant(math.Float32bits(x)) }
+
+func wordConstant(bits uint32) Mem {
 	m, ok := constants[bits]
 	if !ok {
-		m = ConstData(fmt.Sprintf("float%08x", bits), U32(bits))
+		m = ConstData(fmt.Sprintf("word%08x", bits), U32(bits))
 		constants[bits] = m
 	}
 	return m

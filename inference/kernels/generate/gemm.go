@@ -12,24 +12,19 @@ import (
 const unrolled = 4
 
 // gemm writes one tile of a matrix product, rows×columns sums over k inputs:
-// dst = from + x·w. Each input costs two loads of weights, a broadcast of x
+// dst = x·w + from. Each input costs two loads of weights, a broadcast of x
 // per row, and two multiply-adds per row, so that the multipliers are the
 // bottleneck.
 func gemm(v vectors, rows int) {
-	TEXT(fmt.Sprintf("gemm%sx%d", v.name, rows), NOSPLIT,
-		"func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, cols int)")
-	Doc(fmt.Sprintf("gemm%sx%d is a tile of %d rows and up to %d columns: see tileFunc.", v.name, rows, rows, v.columns()))
-	Pragma("noescape")
+	text(fmt.Sprintf("gemm%sx%d", v.name, rows),
+		"func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, cols int)",
+		fmt.Sprintf(" is a tile of %d rows and up to %d columns: see tileFunc.", rows, v.columns()))
 
 	sums := make([][2]reg.VecVirtual, rows)
 	for r := range sums {
-		sums[r] = [2]reg.VecVirtual{v.new(), v.new()}
+		sums[r] = [2]reg.VecVirtual{v.zero(), v.zero()}
 	}
-	sum := func(r, half int) reg.VecVirtual { return sums[r][half] }
-	win := newWindow(v)
-	win.load("from", "fromStride", "from", rows, sum)
-
-	xs := rowPointers("x", "xStride", rows)
+	xs := rowPointers("x", "xStride", rows, 4)
 	w := [2]Mem{{Base: Load(Param("w"), GP64())}}
 	if v.bytes == 64 { // a panel for each register
 		panel := Load(Param("panel"), GP64())
@@ -72,9 +67,14 @@ func gemm(v vectors, rows int) {
 	SUBQ(U8(1), k)
 	JNZ(LabelRef("one"))
 	Label("sums")
-	win.store("dst", "dstStride", "dst", rows, sum)
-	VZEROUPPER()
-	RET()
+	places := []place{{"dst", "dstStride"}, {"from", "fromStride"}}
+	newWindow(v).eachRow(rows, places, func(r, half int, at []Mem, m mover) {
+		from := v.new()
+		m.load(at[1], from)
+		VADDPS(from, sums[r][half], sums[r][half])
+		m.store(sums[r][half], at[0])
+	})
+	end()
 }
 
 // panelBytes is one input's weights in a panel: 16 columns of float32.
@@ -86,10 +86,12 @@ type rows3 struct {
 	stride reg.Register
 }
 
-// rowPointers reads a pointer and a stride in values of 4 bytes.
-func rowPointers(pointer, stride string, rows int) rows3 {
+// rowPointers reads a pointer and a stride, in values of some bytes.
+func rowPointers(pointer, stride string, rows, bytes int) rows3 {
 	p := rows3{stride: Load(Param(stride), GP64())}
-	SHLQ(U8(2), p.stride)
+	if bytes == 4 {
+		SHLQ(U8(2), p.stride)
+	}
 	p.bases = append(p.bases, Load(Param(pointer), GP64()))
 	for r := 3; r < rows; r += 3 {
 		next := GP64()

@@ -11,29 +11,42 @@ import (
 )
 
 // parts are the files that it can write, each with its stubs.
-var parts = map[string]func(vectors){
-	"gemm": func(v vectors) {
-		for rows := 1; rows <= v.rows; rows++ {
-			gemm(v, rows)
+var parts = map[string]func(){
+	"gemm": func() {
+		for _, v := range []vectors{avx2, avx512} {
+			for rows := 1; rows <= v.rows; rows++ {
+				gemm(v, rows)
+			}
 		}
 	},
-	"vector": func(v vectors) {
-		add(v)
-		gelu(v)
-		geluTanh(v)
-		softmax(v)
-		layerNorm(v)
+	"int8": func() {
+		for _, t := range []int8Tile{int8AVX2, int8AVXVNNI, int8AVX512} {
+			for rows := 1; rows <= t.rows; rows++ {
+				int8Gemm(t, rows)
+			}
+			quantize(t.vectors, t.name, t.xBytes)
+		}
+		bounds(avx2)
+		bounds(avx512)
+	},
+	"vector": func() {
+		for _, v := range []vectors{avx2, avx512} {
+			add(v)
+			gelu(v)
+			geluTanh(v)
+			softmax(v)
+			layerNorm(v)
+		}
 	},
 }
 
 func main() {
-	part := flag.String("part", "", "what to write: gemm, vector")
+	part := flag.String("part", "", "what to write: gemm, int8, vector")
 	flag.Parse()
 	write, ok := parts[*part]
 	if !ok {
 		log.Fatalf("no part %q", *part)
 	}
-	write(avx2)
-	write(avx512)
+	write()
 	build.Generate()
 }

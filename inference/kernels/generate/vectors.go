@@ -50,30 +50,43 @@ func newWindow(v vectors) window {
 	return w
 }
 
-// eachRow calls move for the rows of a tile, whose first lies at the pointer
-// of one parameter and whose others follow at the distance, in values, of
-// another. whole says that a row is as wide as the tile.
-func (w window) eachRow(pointer, stride, label string, rows int, move func(r int, at [2]Mem, masks [2]reg.Register, whole bool)) {
-	walk := func(masks [2]reg.Register, whole bool) {
-		at, step := Load(Param(pointer), GP64()), Load(Param(stride), GP64())
-		SHLQ(U8(2), step)
+// A place is where a tile's first row lies, and how many values further on
+// each next one does: the names of two parameters.
+type place struct{ pointer, stride string }
+
+// eachRow calls move with the halves of each row of a tile, at every place.
+func (w window) eachRow(rows int, places []place, move func(r, half int, at []Mem, m mover)) {
+	walk := func(masks [2]reg.Register) {
+		at, steps := make([]Mem, len(places)), make([]reg.Register, len(places))
+		for i, p := range places {
+			at[i], steps[i] = Mem{Base: Load(Param(p.pointer), GP64())}, Load(Param(p.stride), GP64())
+			SHLQ(U8(2), steps[i])
+		}
 		for r := range rows {
-			move(r, [2]Mem{{Base: at}, {Base: at, Disp: w.bytes}}, masks, whole)
-			if r < rows-1 {
-				ADDQ(step, at)
+			for half := range 2 {
+				var here []Mem
+				for _, m := range at {
+					here = append(here, m.Offset(w.bytes*half))
+				}
+				move(r, half, here, mover{w.bytes, masks[half]})
+			}
+			for i := range at {
+				if r < rows-1 {
+					ADDQ(steps[i], at[i].Base)
+				}
 			}
 		}
 	}
 	if w.bytes == 64 {
-		walk(w.masks, false)
+		walk(w.masks)
 		return
 	}
 	// VMASKMOVPS is slow on some processors: whole rows do without.
 	CMPQ(w.cols, U8(w.columns()))
-	JNE(LabelRef(label + "_some"))
-	walk([2]reg.Register{}, true)
-	JMP(LabelRef(label + "_done"))
-	Label(label + "_some")
+	JNE(LabelRef("some_columns"))
+	walk([2]reg.Register{})
+	JMP(LabelRef("stored"))
+	Label("some_columns")
 	// The masks are read from ones followed by zeros, so that as many ones
 	// as there are columns come first.
 	table, masks := GP64(), [2]reg.Register{YMM(), YMM()}
@@ -84,8 +97,36 @@ func (w window) eachRow(pointer, stride, label string, rows int, move func(r int
 	for i, m := range masks {
 		VMOVDQU(Mem{Base: table, Index: skipped, Scale: 4, Disp: 32 * i}, m)
 	}
-	walk(masks, false)
-	Label(label + "_done")
+	walk(masks)
+	Label("stored")
+}
+
+// A mover moves a register under a mask, if there is one.
+type mover struct {
+	bytes int
+	mask  reg.Register
+}
+
+func (m mover) load(at Mem, into reg.Register) {
+	switch {
+	case m.mask == nil:
+		VMOVUPS(at, into)
+	case m.bytes == 64:
+		VMOVUPS_Z(at, m.mask, into)
+	default:
+		VMASKMOVPS(at, m.mask, into)
+	}
+}
+
+func (m mover) store(from reg.Register, at Mem) {
+	switch {
+	case m.mask == nil:
+		VMOVUPS(from, at)
+	case m.bytes == 64:
+		VMOVUPS(from, m.mask, at)
+	default:
+		VMASKMOVPS(from, m.mask, at)
+	}
 }
 
 var columnMasksMem *Mem
@@ -102,34 +143,4 @@ func columnMasks() Mem {
 		}
 	}
 	return *columnMasksMem
-}
-
-func (w window) load(pointer, stride, label string, rows int, into func(r, half int) reg.VecVirtual) {
-	w.eachRow(pointer, stride, label, rows, func(r int, at [2]Mem, masks [2]reg.Register, whole bool) {
-		for half := range 2 {
-			switch {
-			case whole:
-				VMOVUPS(at[half], into(r, half))
-			case w.bytes == 64:
-				VMOVUPS_Z(at[half], masks[half], into(r, half))
-			default:
-				VMASKMOVPS(at[half], masks[half], into(r, half))
-			}
-		}
-	})
-}
-
-func (w window) store(pointer, stride, label string, rows int, from func(r, half int) reg.VecVirtual) {
-	w.eachRow(pointer, stride, label, rows, func(r int, at [2]Mem, masks [2]reg.Register, whole bool) {
-		for half := range 2 {
-			switch {
-			case whole:
-				VMOVUPS(from(r, half), at[half])
-			case w.bytes == 64:
-				VMOVUPS(from(r, half), masks[half], at[half])
-			default:
-				VMASKMOVPS(from(r, half), masks[half], at[half])
-			}
-		}
-	})
 }
