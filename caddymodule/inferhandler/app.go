@@ -139,8 +139,12 @@ func logReady(logger *zap.Logger, name string, info inference.Info) {
 		zap.String("task", string(info.Task)),
 		zap.Strings("labels", info.Labels),
 		zap.String("engine", info.Engine.Engine),
+		zap.String("engine_version", info.Engine.Version),
 		zap.String("precision", string(info.Engine.Precision)),
 		zap.Int64("weight_bytes", info.Engine.WeightBytes))
+	if info.Engine.Warning != "" {
+		logger.Warn(info.Engine.Warning, zap.String("model", name))
+	}
 }
 
 // Start does nothing: the models are ready since Provision.

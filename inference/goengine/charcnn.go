@@ -113,7 +113,7 @@ func (l *loader) conv(name string, out, in int) linear {
 	if w == nil || b == nil {
 		return linear{}
 	}
-	return linear{kernels.Pack(w, out, charCNNTaps*in), b}
+	return linear{weight: kernels.Pack(w, out, charCNNTaps*in), bias: b}
 }
 
 func (c *charCNN) validate() error {
@@ -172,7 +172,7 @@ func (c *charCNN) forward(ctx context.Context, batch []engine.Sequence) ([]engin
 		c.embed(x.taps[at:at+len(s.IDs)*c.embedded()], s.IDs)
 		at += len(s.IDs) * c.embedded()
 	}
-	c.project.mul(x.hidden, x.taps[:at], tokens, c.threads)
+	c.project.mul(x.hidden, &activations{x: x.taps[:at], rows: tokens}, c.threads)
 	for i := range c.blocks {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -229,7 +229,7 @@ func (c *charCNN) block(x *charCNNBuffers, b *charCNNBlock, batch []engine.Seque
 		spread(x.taps[from*charCNNTaps:to*charCNNTaps], normed[from:to], h, b.dilation)
 		from = to
 	}
-	b.conv.mul(mixed, x.taps[:n*charCNNTaps], tokens, c.threads)
+	b.conv.mul(mixed, &activations{x: x.taps[:n*charCNNTaps], rows: tokens}, c.threads)
 	kernels.GELU(mixed)
 	kernels.Add(x.hidden[:n], mixed)
 }
@@ -259,7 +259,7 @@ func (c *charCNN) logits(x *charCNNBuffers, batch []engine.Sequence, tokens int)
 		pool(features, x.hidden, batch, c.Hidden)
 	}
 	data := make([]float32, rows*c.labels)
-	c.head.mul(data, features[:rows*c.head.weight.In()], rows, c.threads)
+	c.head.mul(data, &activations{x: features, rows: rows}, c.threads)
 	out := make([]engine.Logits, len(batch))
 	for i, s := range batch {
 		n := len(s.IDs)

@@ -39,7 +39,7 @@ func benchMul(b *testing.B, int8 bool) {
 						var q Rows
 						for b.Loop() {
 							if int8 {
-								q.Quantize(x, rows, layer.in)
+								q.Quantize(x, rows, layer.in, 1)
 								m8.Mul(dst, &q, nil, threads)
 							} else {
 								m.Mul(dst, x, nil, rows, threads)
@@ -84,7 +84,7 @@ func BenchmarkVector(b *testing.B) {
 			{"softmax", func() { Softmax(y) }},
 			{"layer-norm", func() { LayerNorm(y, gain, gain, 1e-12) }},
 			{"add", func() { Add(y, gain) }},
-			{"quantize", func() { q.Quantize(y, 1, n) }},
+			{"quantize", func() { q.Quantize(y, 1, n, 1) }},
 		} {
 			b.Run(f.name, func(b *testing.B) {
 				for b.Loop() {

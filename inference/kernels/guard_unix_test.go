@@ -58,9 +58,9 @@ func TestKernelsStayInsideTheirSlices(t *testing.T) {
 					m8 := Pack8(Weights8{guarded(t, q.Weights, atEnd), guarded(t, q.Scales, atEnd), guarded(t, q.Sums, atEnd)}, s.out, s.in)
 					m8.sums = guarded(t, m8.sums, atEnd)
 					var rows Rows
-					rows.Quantize(x, s.rows, s.in)
+					rows.Quantize(x, s.rows, s.in, 1)
 					rows.q = guarded(t, rows.q, atEnd)
-					rows.Quantize(x, s.rows, s.in) // now into guarded memory
+					rows.Quantize(x, s.rows, s.in, 1) // now into guarded memory
 					rows.scales, rows.zeros = guarded(t, rows.scales, atEnd), guarded(t, rows.zeros, atEnd)
 					m8.Mul(dst, &rows, bias, 1)
 

@@ -109,10 +109,12 @@ func (l *level) rowStride(in int) int {
 	return groups(in) * groupInputs
 }
 
-// Quantize rounds rows×in values of x.
-func (r *Rows) Quantize(x []float32, rows, in int) { r.quantize(current, x, rows, in) }
+// Quantize rounds rows×in values of x, on up to threads goroutines.
+func (r *Rows) Quantize(x []float32, rows, in, threads int) {
+	r.quantize(current, x, rows, in, threads)
+}
 
-func (r *Rows) quantize(l *level, x []float32, rows, in int) {
+func (r *Rows) quantize(l *level, x []float32, rows, in, threads int) {
 	r.level, r.rows, r.in = l, rows, in
 	stride := l.rowStride(in)
 	if cap(r.q) < rows*stride {
@@ -122,9 +124,11 @@ func (r *Rows) quantize(l *level, x []float32, rows, in int) {
 		r.scales, r.zeros = make([]float32, rows), make([]int32, rows)
 	}
 	r.q, r.scales, r.zeros = r.q[:rows*stride], r.scales[:rows], r.zeros[:rows]
-	for i := range rows {
-		r.scales[i], r.zeros[i] = l.quantizeRow(r.q[i*stride:(i+1)*stride], x[i*in:(i+1)*in])
-	}
+	ParallelRows(rows, in, threads, func(from, to int) {
+		for i := from; i < to; i++ {
+			r.scales[i], r.zeros[i] = l.quantizeRow(r.q[i*stride:(i+1)*stride], x[i*in:(i+1)*in])
+		}
+	})
 }
 
 // quantizeRow spreads the range of x, widened to include 0, over 0 to 255,

@@ -108,7 +108,7 @@ func TestLevelsMultiplyAlike(t *testing.T) {
 // product8 is the product of quantised matrices at the current level.
 func product8(x, w, bias []float32, s shape, threads int) []float32 {
 	var rows Rows
-	rows.Quantize(x, s.rows, s.in)
+	rows.Quantize(x, s.rows, s.in, 1)
 	dst := make([]float32, s.rows*s.out)
 	Pack8(Quantize(w, s.out, s.in), s.out, s.in).Mul(dst, &rows, bias, threads)
 	return dst

@@ -56,3 +56,18 @@ func Parallel(n, threads int, f func(i int)) {
 		panic(*r)
 	}
 }
+
+// rowsWork is the number of values, about 20 µs of elementwise work, that is
+// worth a goroutine.
+const rowsWork = 1 << 15
+
+// ParallelRows calls f with ranges that together are all rows, on up to
+// threads goroutines and no more than their width makes worth while.
+func ParallelRows(rows, width, threads int, f func(from, to int)) {
+	parts := min(threads, 1+rows*width/rowsWork, rows)
+	if parts <= 1 {
+		f(0, rows)
+		return
+	}
+	Parallel(parts, parts, func(i int) { f(i*rows/parts, (i+1)*rows/parts) })
+}

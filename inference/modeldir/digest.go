@@ -56,6 +56,15 @@ func (d *Dir) Digest() (string, error) {
 	return "sha256:" + hex.EncodeToString(total.Sum(nil)), nil
 }
 
+// WeightsDigest is the SHA-256 of model.safetensors, in hexadecimal.
+func (d *Dir) WeightsDigest() (string, error) {
+	sum, err := d.fileDigest(WeightsFile)
+	if err != nil {
+		return "", fmt.Errorf("hashing weights of model %s: %w", d.Name, err)
+	}
+	return sum, nil
+}
+
 type fileVersion struct {
 	path    string
 	size    int64
