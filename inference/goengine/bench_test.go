@@ -126,3 +126,36 @@ func BenchmarkBERT(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLoad is the time from opening a BERT-base to its first answer:
+// with int8, quantised anew ("int8") or from the cache.
+func BenchmarkLoad(b *testing.B) {
+	path := randomBERT(b, 768, 12, 12, 3072, 21128)
+	for _, c := range []struct {
+		name      string
+		precision engine.Precision
+		keep      bool
+	}{{"fp32", engine.FP32, false}, {"int8", engine.INT8, false}, {"int8-cached", engine.INT8, true}} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if !c.keep {
+					_ = os.Remove(filepath.Join(path, CacheFile))
+				}
+				dir, err := modeldir.Open(path)
+				if err != nil {
+					b.Fatal(err)
+				}
+				e, err := engine.Open("go", dir, engine.Options{Precision: c.precision})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := e.Run(b.Context(), []engine.Sequence{{IDs: []int32{2, 3}}}); err != nil {
+					b.Fatal(err)
+				}
+				if err := e.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -95,7 +95,8 @@ func writeCache(path, key string, tensors []safetensors.Tensor) *safetensors.Fil
 }
 
 // replaceFile writes a file under another name and renames it, so that a
-// reader finds the old one or the new one, whole.
+// reader finds the old one or the new one, whole. It does not wait for the
+// disk: what a power cut leaves does not pass the checksum.
 func replaceFile(path string, write func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -113,9 +114,6 @@ func replaceFile(path string, write func(*os.File) error) (err error) {
 	err = write(f)
 	if err == nil && runtime.GOOS != "windows" {
 		err = f.Chmod(mode) // CreateTemp's would hide it from other users who may read the model
-	}
-	if err == nil {
-		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr

@@ -1,6 +1,9 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"runtime"
+)
 
 // Matrix8 is the weight of a linear layer in 8 bits: one scale for each
 // output, zero at 0. It is immutable and safe for concurrent use.
@@ -47,26 +50,33 @@ func Quantize(w []float32, out, in int) Weights8 {
 		Weights: aligned[int8](Weights8Len(out, in)),
 		Scales:  make([]float32, panelled(out)), Sums: make([]float32, panelled(out)),
 	}
-	for o := range out {
-		row := w[o*in : (o+1)*in]
-		var most float32
-		for _, v := range row {
-			most = max(most, v, -v)
+	panel := panelColumns * groups(in) * groupInputs
+	Parallel((out+panelColumns-1)/panelColumns, runtime.GOMAXPROCS(0), func(p int) {
+		for o := p * panelColumns; o < min(out, (p+1)*panelColumns); o++ {
+			to := q.Weights[p*panel+o%panelColumns*groupInputs:]
+			q.Scales[o], q.Sums[o] = quantizeOutput(to, w[o*in:(o+1)*in])
 		}
-		inverse := 127 / float64(most)
-		if !(inverse < math.MaxFloat64) { // zeros, denormals, NaN
-			continue
-		}
-		to := q.Weights[o/panelColumns*panelColumns*groups(in)*groupInputs+o%panelColumns*groupInputs:]
-		sum := 0
-		for i, v := range row {
-			r := int8(math.RoundToEven(float64(v) * inverse))
-			to[i/groupInputs*groupInputs*panelColumns+i%groupInputs] = r
-			sum += int(r)
-		}
-		q.Scales[o], q.Sums[o] = most/127, float32(sum)
-	}
+	})
 	return q
+}
+
+// quantizeOutput rounds the weights of one output.
+func quantizeOutput(to []int8, row []float32) (scale, sum float32) {
+	var most float32
+	for _, v := range row {
+		most = max(most, v, -v)
+	}
+	inverse := 127 / float64(most)
+	if !(inverse < math.MaxFloat64) { // zeros, or not numbers
+		return 0, 0
+	}
+	total := 0
+	for i, v := range row {
+		r := int8(math.RoundToEven(float64(v) * inverse))
+		to[i/groupInputs*groupInputs*panelColumns+i%groupInputs] = r
+		total += int(r)
+	}
+	return most / 127, float32(total)
 }
 
 // Pack8 prepares quantised weights, which the Matrix8 aliases.

@@ -5,7 +5,10 @@
 // are row-major; lengths are the caller's promise.
 package kernels
 
-import "unsafe"
+import (
+	"runtime"
+	"unsafe"
+)
 
 // Matrix is the weight of a linear layer, prepared for multiplication. It is
 // immutable and safe for concurrent use.
@@ -77,9 +80,11 @@ const (
 // panels lays out w for the tiles. Missing columns of the last panels are 0.
 func panels(w []float32, out, in int) []float32 {
 	p := aligned[float32](panelled(out) * in)
-	for o := range out {
-		transpose(p[o/panelColumns*panelColumns*in+o%panelColumns:], w[o*in:(o+1)*in])
-	}
+	Parallel((out+panelColumns-1)/panelColumns, runtime.GOMAXPROCS(0), func(panel int) {
+		for o := panel * panelColumns; o < min(out, (panel+1)*panelColumns); o++ {
+			transpose(p[panel*panelColumns*in+o%panelColumns:], w[o*in:(o+1)*in])
+		}
+	})
 	return p
 }
 
