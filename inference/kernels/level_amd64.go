@@ -12,7 +12,7 @@ import "golang.org/x/sys/cpu"
 func levels() []*level {
 	supported := []*level{&portable}
 	x := &cpu.X86
-	if !(x.HasAVX2 && x.HasFMA && x.HasBMI2) {
+	if !x.HasAVX2 || !x.HasFMA || !x.HasBMI2 {
 		return supported
 	}
 	supported = append(supported, &avx2)
@@ -22,7 +22,7 @@ func levels() []*level {
 		l.tiles8, l.quantize, l.wide = int8TilesAVXVNNI, quantizeAVXVNNI, false
 		supported = append(supported, &l)
 	}
-	if !(x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL) {
+	if !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL {
 		return supported
 	}
 	supported = append(supported, &avx512)

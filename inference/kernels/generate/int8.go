@@ -149,8 +149,8 @@ var vnniSums = []reg.VecPhysical{
 	reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7, reg.Y8, reg.Y9, reg.Y10, reg.Y11,
 }
 
-// vexVPDPBUSD is VPDPBUSD ymm, ymm, ymm as VEX.256.66.0F38.W0 50 /r (Intel
-// SDM, volume 2), operands in Go's order: sum += x (unsigned) · w (signed).
+// vexVPDPBUSD is VPDPBUSD of three ymm registers, VEX.256.66.0F38.W0 50 /r
+// (Intel SDM, volume 2), operands in Go's order: sum += x (unsigned) · w (signed).
 func vexVPDPBUSD(w, x, sum reg.VecPhysical) {
 	dst, src1, src2 := byte(sum.PhysicalIndex()), byte(x.PhysicalIndex()), byte(w.PhysicalIndex())
 	bytes := []byte{
@@ -160,7 +160,7 @@ func vexVPDPBUSD(w, x, sum reg.VecPhysical) {
 		0x50,
 		0xC0 | dst&7<<3 | src2&7,
 	}
-	Comment(fmt.Sprintf("VPDPBUSD Y%d, Y%d, Y%d", src2, src1, dst))
+	Comment("VPDPBUSD "+w.Asm()+", "+x.Asm()+", "+sum.Asm())
 	for i, b := range bytes {
 		in := &ir.Instruction{Opcode: "BYTE", Operands: []Op{U8(b)}}
 		if i == 0 {

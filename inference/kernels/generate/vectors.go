@@ -64,9 +64,9 @@ func (w window) eachRow(rows int, places []place, move func(r, half int, at []Me
 		}
 		for r := range rows {
 			for half := range 2 {
-				var here []Mem
-				for _, m := range at {
-					here = append(here, m.Offset(w.bytes*half))
+				here := make([]Mem, len(at))
+				for i, m := range at {
+					here[i] = m.Offset(w.bytes * half)
 				}
 				move(r, half, here, mover{w.bytes, masks[half]})
 			}
