@@ -162,11 +162,17 @@ func (l *level) quantizeRow(dst []uint8, x []float32) (scale float32, zero int32
 	}
 	for i, v := range x[whole:] {
 		q := roundByte(v, inverse, zero)
-		if at := whole + i; l.wide {
+		switch at := whole + i; {
+		case l.wide:
 			dst[2*at], dst[2*at+1] = q, 0
-		} else {
+		case l.signed:
+			dst[at] = q ^ 0x80
+		default:
 			dst[at] = q
 		}
+	}
+	if l.signed {
+		zero -= 128
 	}
 	return scale, zero
 }

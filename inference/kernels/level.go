@@ -23,6 +23,8 @@ type level struct {
 	tiles8   []int8TileFunc
 	columns8 int
 	wide     bool
+	// signed says that they want bytes shifted by 128, zero points too.
+	signed bool
 	// quantize rounds n values, a multiple of quantizeStep, as roundByte
 	// does; nil where there is only that.
 	quantize     func(dst *uint8, x *float32, n int, inverse float32, zero int32)

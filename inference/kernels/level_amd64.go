@@ -5,6 +5,7 @@ import "golang.org/x/sys/cpu"
 //go:generate go run -C generate . -part gemm -out ../gemm_amd64.s -stubs ../gemm_amd64.go -pkg kernels
 //go:generate go run -C generate . -part int8 -out ../int8_amd64.s -stubs ../int8_amd64.go -pkg kernels
 //go:generate go run -C generate . -part vector -out ../vector_amd64.s -stubs ../vector_amd64.go -pkg kernels
+//go:generate go run -C generate . -part neon
 
 // levels are those that this processor supports, in ascending order. INT8
 // has an instruction of its own, VNNI, which both AVX2 and AVX-512 exist with

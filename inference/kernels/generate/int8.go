@@ -160,7 +160,7 @@ func vexVPDPBUSD(w, x, sum reg.VecPhysical) {
 		0x50,
 		0xC0 | dst&7<<3 | src2&7,
 	}
-	Comment("VPDPBUSD "+w.Asm()+", "+x.Asm()+", "+sum.Asm())
+	Comment("VPDPBUSD " + w.Asm() + ", " + x.Asm() + ", " + sum.Asm())
 	for i, b := range bytes {
 		in := &ir.Instruction{Opcode: "BYTE", Operands: []Op{U8(b)}}
 		if i == 0 {

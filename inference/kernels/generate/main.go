@@ -41,8 +41,14 @@ var parts = map[string]func(){
 }
 
 func main() {
-	part := flag.String("part", "", "what to write: gemm, int8, vector")
+	part := flag.String("part", "", "what to write: gemm, int8, vector, or neon, which writes ../neon_arm64.s and .go")
 	flag.Parse()
+	if *part == "neon" {
+		if err := writeNEON("../neon_arm64.s", "../neon_arm64.go"); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	write, ok := parts[*part]
 	if !ok {
 		log.Fatalf("no part %q", *part)
