@@ -13,7 +13,6 @@ import (
 type quantizer struct {
 	cache *safetensors.File // nil where there is none
 	made  []safetensors.Tensor
-	used  bool
 	bad   error // what is wrong with the cache
 }
 
@@ -24,13 +23,13 @@ const (
 	sumsSuffix   = ".sums"
 )
 
-// weights returns the named weight of l's file in 8 bits, or nil after
-// telling l or q.bad why not.
-func (q *quantizer) weights(l *loader, name string, out, in int) *kernels.Matrix8 {
-	q.used = true
-	if !l.check(name, out, in) {
+// weights returns the named weight of l's file, an output of which has in
+// inputs, in 8 bits; or nil after telling l or q.bad why not.
+func (q *quantizer) weights(l *loader, name string, shape []int, in int) *kernels.Matrix8 {
+	if !l.check(name, shape...) {
 		return nil
 	}
+	out := shape[0]
 	if q.cache != nil {
 		m, err := q.cached(name, out, in)
 		if err != nil && q.bad == nil {
@@ -89,9 +88,6 @@ func openINT8(dir *modeldir.Dir, l *loader, build func(*loader) (network, limits
 	attempt := func(cache *safetensors.File) (network, limits, *loader, error) {
 		l := &loader{file: l.file, int8: &quantizer{cache: cache}}
 		n, limits, err := build(l)
-		if err == nil && !l.int8.used {
-			err = fmt.Errorf("model_type %q computes in fp32 only: leave `precision int8` out", dir.Config.ModelType)
-		}
 		return n, limits, l, err
 	}
 	path, key := cacheFile(dir)

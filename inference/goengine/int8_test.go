@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-infer/caddy-infer/inference/builtin"
 	"github.com/caddy-infer/caddy-infer/inference/engine"
 	"github.com/caddy-infer/caddy-infer/inference/modeldir"
 )
@@ -219,7 +220,7 @@ func TestACacheCutOffWhileInUseFailsTheRequestOnly(t *testing.T) {
 	}
 }
 
-func TestPrecisionsThatAModelLacksAreRefused(t *testing.T) {
+func TestUnknownPrecisionsAreRefused(t *testing.T) {
 	dir, err := modeldir.Open("testdata/tiny-token")
 	if err != nil {
 		t.Fatal(err)
@@ -227,12 +228,31 @@ func TestPrecisionsThatAModelLacksAreRefused(t *testing.T) {
 	if _, err := engine.Open("go", dir, engine.Options{Precision: "fp8"}); err == nil || !strings.Contains(err.Error(), "fp8") {
 		t.Errorf("got %v", err)
 	}
-	dir, err = modeldir.Open("../builtin/ner-zh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = engine.Open("go", dir, engine.Options{Precision: engine.INT8})
-	if err == nil || !strings.Contains(err.Error(), "leave `precision int8` out") {
-		t.Errorf("got %v", err)
+}
+
+func TestBuiltinModelsSayTheSameInINT8(t *testing.T) {
+	for _, name := range builtin.Names() {
+		t.Run(name, func(t *testing.T) {
+			files, _ := builtin.Open(name)
+			dir, err := modeldir.OpenFS("builtin/"+name, files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var logits [2][]float32
+			for i, p := range []engine.Precision{engine.FP32, engine.INT8} {
+				e, err := engine.Open("go", dir, engine.Options{Precision: p})
+				if err != nil {
+					t.Fatal(err)
+				}
+				batch := []engine.Sequence{{IDs: []int32{5, 80, 900, 33, 7, 410, 2000, 12}}, {IDs: []int32{64}}}
+				logits[i] = logitsOf(t, e, batch)
+				if err := e.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if c := cosine(logits[0], logits[1]); c < 0.999 || slices.Equal(logits[0], logits[1]) {
+				t.Errorf("cosine %v", c)
+			}
+		})
 	}
 }

@@ -40,15 +40,24 @@ func (l *loader) linear(name string, out, in int) linear {
 	return linear{weight: kernels.Pack(w, out, in), bias: b}
 }
 
-// layer is linear in the model's precision.
-func (l *loader) layer(name string, out, in int) linear {
-	if l.int8 == nil {
-		return l.linear(name, out, in)
+// layer is linear in the model's precision. The dimensions after out are
+// those that the inputs of an output are stored in.
+func (l *loader) layer(name string, out int, inputs ...int) linear {
+	shape, in := append([]int{out}, inputs...), 1
+	for _, n := range inputs {
+		in *= n
 	}
 	b := l.tensor(name+".bias", out)
-	w := l.int8.weights(l, name+".weight", out, in)
+	if l.int8 != nil {
+		w := l.int8.weights(l, name+".weight", shape, in)
+		if w == nil || b == nil {
+			return linear{}
+		}
+		return linear{weight8: w, bias: b}
+	}
+	w := l.tensor(name+".weight", shape...)
 	if w == nil || b == nil {
 		return linear{}
 	}
-	return linear{weight8: w, bias: b}
+	return linear{weight: kernels.Pack(w, out, in), bias: b}
 }
