@@ -237,25 +237,38 @@ func (m *Matrix8) mulPortable(dst []float32, x *Rows, bias []float32, from, to i
 	panel := m.weights[from*stride:][:panelColumns*stride]
 	for r := range x.rows {
 		q := x.q[r*stride : (r+1)*stride]
-		for o := from; o < to; o++ {
-			w := panel[(o-from)*groupInputs:]
-			var s0, s1, s2, s3 int32
-			for i := 0; i+groupInputs <= len(q); i += groupInputs {
-				xs, ws := q[i:i+groupInputs], w[i*panelColumns:i*panelColumns+groupInputs]
-				s0 += int32(xs[0]) * int32(ws[0])
-				s1 += int32(xs[1]) * int32(ws[1])
-				s2 += int32(xs[2]) * int32(ws[2])
-				s3 += int32(xs[3]) * int32(ws[3])
+		for first := from; first < to; first += quadColumns {
+			sums := dotQuad(q, panel[(first-from)*groupInputs:])
+			for o := first; o < min(first+quadColumns, to); o++ {
+				sum := sums[o-first] - x.zeros[r]*m.sums[o]
+				// In this order, and each step rounded by itself, at all levels.
+				y := float32(float32(float32(sum)*m.scales[o]) * x.scales[r])
+				if bias != nil {
+					y += bias[o]
+				}
+				dst[r*m.out+o] = y
 			}
-			sum := s0 + s1 + s2 + s3 - x.zeros[r]*m.sums[o]
-			// In this order, and each step rounded by itself, at all levels.
-			y := float32(float32(float32(sum)*m.scales[o]) * x.scales[r])
-			if bias != nil {
-				y += bias[o]
-			}
-			dst[r*m.out+o] = y
 		}
 	}
+}
+
+// quadColumns is how many columns are summed up in one pass over a row.
+const quadColumns = 4
+
+// dotQuad sums up the products of a row with four columns of a panel.
+func dotQuad(q []uint8, panel []int8) [quadColumns]int32 {
+	var s0, s1, s2, s3 int32
+	for ; len(q) >= groupInputs; q = q[groupInputs:] {
+		x := (*[groupInputs]uint8)(q) // arrays: no bounds checks below
+		w := (*[groupInputs * quadColumns]int8)(panel)
+		x0, x1, x2, x3 := int32(x[0]), int32(x[1]), int32(x[2]), int32(x[3])
+		s0 += x0*int32(w[0]) + x1*int32(w[1]) + x2*int32(w[2]) + x3*int32(w[3])
+		s1 += x0*int32(w[4]) + x1*int32(w[5]) + x2*int32(w[6]) + x3*int32(w[7])
+		s2 += x0*int32(w[8]) + x1*int32(w[9]) + x2*int32(w[10]) + x3*int32(w[11])
+		s3 += x0*int32(w[12]) + x1*int32(w[13]) + x2*int32(w[14]) + x3*int32(w[15])
+		panel = panel[min(groupInputs*panelColumns, len(panel)):]
+	}
+	return [quadColumns]int32{s0, s1, s2, s3}
 }
 
 func boundsPortable(x []float32) (low, high float32) {
