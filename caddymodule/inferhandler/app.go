@@ -49,7 +49,9 @@ type Model struct {
 	Engine string `json:"engine,omitempty"`
 
 	// Precision of the weights: `fp32` or `int8`. Default: what the model's
-	// files are best run in.
+	// files are best run in, which for the engine `go` is `fp32`; with `int8`
+	// it quantises model.safetensors itself, and keeps the result beside it
+	// in model.int8.cache where it can.
 	Precision engine.Precision `json:"precision,omitempty"`
 
 	// Library is the path of the engine's native library, where it needs one.
