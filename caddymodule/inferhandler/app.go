@@ -49,7 +49,9 @@ type Model struct {
 	Engine string `json:"engine,omitempty"`
 
 	// Precision of the weights: `fp32` or `int8`. Default: what the model's
-	// files are best run in.
+	// files are best run in, which for the engine `go` is `fp32`; with `int8`
+	// it quantises model.safetensors itself, and keeps the result beside it
+	// in model.int8.cache where it can.
 	Precision engine.Precision `json:"precision,omitempty"`
 
 	// Library is the path of the engine's native library, where it needs one.
@@ -139,8 +141,12 @@ func logReady(logger *zap.Logger, name string, info inference.Info) {
 		zap.String("task", string(info.Task)),
 		zap.Strings("labels", info.Labels),
 		zap.String("engine", info.Engine.Engine),
+		zap.String("engine_version", info.Engine.Version),
 		zap.String("precision", string(info.Engine.Precision)),
 		zap.Int64("weight_bytes", info.Engine.WeightBytes))
+	if info.Engine.Warning != "" {
+		logger.Warn(info.Engine.Warning, zap.String("model", name))
+	}
 }
 
 // Start does nothing: the models are ready since Provision.

@@ -65,6 +65,9 @@ type Info struct {
 	Precision Precision
 	// Version of the native library, or the kernel level in use.
 	Version string
+	// Warning is what an operator should be told once: the engine runs, but
+	// not as the environment asks for.
+	Warning string
 	// WeightBytes is the memory that the weights take, mapped files included.
 	WeightBytes int64
 }

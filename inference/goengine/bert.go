@@ -78,13 +78,13 @@ func newBERT(l *loader, config modeldir.Config, threads int) (network, limits, e
 	for i := range b.Layers {
 		at := fmt.Sprintf("%sencoder.layer.%d.", prefix, i)
 		b.layers = append(b.layers, bertLayer{
-			query:    l.linear(at+"attention.self.query", h, h),
-			key:      l.linear(at+"attention.self.key", h, h),
-			value:    l.linear(at+"attention.self.value", h, h),
-			merge:    l.linear(at+"attention.output.dense", h, h),
+			query:    l.layer(at+"attention.self.query", h, h),
+			key:      l.layer(at+"attention.self.key", h, h),
+			value:    l.layer(at+"attention.self.value", h, h),
+			merge:    l.layer(at+"attention.output.dense", h, h),
 			attended: l.norm(at+"attention.output.LayerNorm", h, epsilon),
-			up:       l.linear(at+"intermediate.dense", b.Intermediate, h),
-			down:     l.linear(at+"output.dense", h, b.Intermediate),
+			up:       l.layer(at+"intermediate.dense", b.Intermediate, h),
+			down:     l.layer(at+"output.dense", h, b.Intermediate),
 			out:      l.norm(at+"output.LayerNorm", h, epsilon),
 		})
 		if len(l.problems) > 0 {

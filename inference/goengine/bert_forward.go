@@ -11,7 +11,15 @@ import (
 // bertBuffers hold the activations of one pass over some tokens, one row for
 // each token.
 type bertBuffers struct {
-	hidden, query, key, value, mixed, wide, scores []float32
+	hidden, query, key, value, mixed, wide []float32
+
+	quantized kernels.Rows
+}
+
+// operand makes rows of x ready for linear layers. It is for use before the
+// next one is made.
+func (x *bertBuffers) operand(values []float32, rows int) *activations {
+	return &activations{x: values, rows: rows, quantized: &x.quantized}
 }
 
 // grown returns a slice of n values with any content, reusing s.
@@ -27,7 +35,6 @@ func (x *bertBuffers) resize(tokens int, b *bert) {
 	x.hidden, x.query, x.key = grown(x.hidden, n), grown(x.query, n), grown(x.key, n)
 	x.value, x.mixed = grown(x.value, n), grown(x.mixed, n)
 	x.wide = grown(x.wide, tokens*b.Intermediate)
-	x.scores = grown(x.scores, 2*tokens*b.Heads)
 }
 
 func (b *bert) forward(ctx context.Context, batch []engine.Sequence) ([]engine.Logits, error) {
@@ -77,9 +84,10 @@ func (b *bert) embed(hidden []float32, batch []engine.Sequence) {
 
 // attention leaves the mixed values of each token in x.mixed.
 func (b *bert) attention(x *bertBuffers, layer *bertLayer, batch []engine.Sequence, tokens int) {
-	layer.query.mul(x.query, x.hidden, tokens, b.threads)
-	layer.key.mul(x.key, x.hidden, tokens, b.threads)
-	layer.value.mul(x.value, x.hidden, tokens, b.threads)
+	hidden := x.operand(x.hidden, tokens)
+	layer.query.mul(x.query, hidden, b.threads)
+	layer.key.mul(x.key, hidden, b.threads)
+	layer.value.mul(x.value, hidden, b.threads)
 	h, dim := b.Hidden, b.Hidden/b.Heads
 	scale := float32(1 / math.Sqrt(float64(dim)))
 	first := 0
@@ -90,8 +98,7 @@ func (b *bert) attention(x *bertBuffers, layer *bertLayer, batch []engine.Sequen
 		key, value := x.key[from:to], x.value[from:to]
 		kernels.Parallel(b.Heads, b.threadsFor(n*n*h), func(head int) {
 			at := head * dim
-			scores := x.scores[2*n*head : 2*n*(head+1)]
-			kernels.Attention(mixed[at:], query[at:], key[at:], value[at:], n, h, dim, scale, scores)
+			kernels.Attention(mixed[at:], query[at:], key[at:], value[at:], n, h, dim, scale)
 		})
 		first += n
 	}
@@ -110,19 +117,26 @@ func (b *bert) threadsFor(operations int) int {
 // feedForward completes a layer: the attention's output projection, then the
 // two-layer network, each with its residual and normalisation.
 func (b *bert) feedForward(x *bertBuffers, layer *bertLayer, tokens int) {
-	hidden, mixed, projected := x.hidden[:tokens*b.Hidden], x.mixed, x.query[:tokens*b.Hidden]
-	layer.merge.mul(projected, mixed, tokens, b.threads)
-	kernels.Add(hidden, projected)
-	layer.attended.apply(hidden)
+	hidden, projected := x.hidden[:tokens*b.Hidden], x.query[:tokens*b.Hidden]
+	layer.merge.mul(projected, x.operand(x.mixed, tokens), b.threads)
+	b.addNorm(hidden, projected, layer.attended)
 
 	wide := x.wide[:tokens*b.Intermediate]
-	layer.up.mul(wide, hidden, tokens, b.threads)
-	kernels.Parallel(tokens, b.threadsFor(len(wide)), func(row int) {
-		b.activation(wide[row*b.Intermediate : (row+1)*b.Intermediate])
+	layer.up.mul(wide, x.operand(hidden, tokens), b.threads)
+	kernels.ParallelRows(tokens, b.Intermediate, b.threads, func(from, to int) {
+		b.activation(wide[from*b.Intermediate : to*b.Intermediate])
 	})
-	layer.down.mul(projected, wide, tokens, b.threads)
-	kernels.Add(hidden, projected)
-	layer.out.apply(hidden)
+	layer.down.mul(projected, x.operand(wide, tokens), b.threads)
+	b.addNorm(hidden, projected, layer.out)
+}
+
+// addNorm adds the residual and normalises.
+func (b *bert) addNorm(hidden, residual []float32, n norm) {
+	h := b.Hidden
+	kernels.ParallelRows(len(hidden)/h, h, b.threads, func(from, to int) {
+		kernels.Add(hidden[from*h:to*h], residual[from*h:to*h])
+		n.apply(hidden[from*h : to*h])
+	})
 }
 
 // gatherFirst moves the rows of each sequence's first token to the front of
@@ -142,11 +156,11 @@ func (b *bert) logits(x *bertBuffers, batch []engine.Sequence, rows int) []engin
 	hidden := x.hidden
 	if b.pooler != nil {
 		hidden = x.query[:rows*b.Hidden]
-		b.pooler.mul(hidden, x.hidden, rows, b.threads)
+		b.pooler.mul(hidden, x.operand(x.hidden, rows), b.threads)
 		kernels.Tanh(hidden)
 	}
 	data := make([]float32, rows*b.labels)
-	b.head.mul(data, hidden, rows, b.threads)
+	b.head.mul(data, x.operand(hidden, rows), b.threads)
 	out := make([]engine.Logits, len(batch))
 	for i, s := range batch {
 		n := len(s.IDs)

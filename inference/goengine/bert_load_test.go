@@ -159,18 +159,6 @@ func TestOtherSpellingsOfTensorNamesAreRead(t *testing.T) {
 	}
 }
 
-func TestPrecisionsThatTheEngineLacksAreRefused(t *testing.T) {
-	dir, err := modeldir.Open("testdata/tiny-token")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range []engine.Precision{engine.INT8, "fp8"} {
-		if _, err := engine.Open("go", dir, engine.Options{Precision: p}); err == nil || !strings.Contains(err.Error(), string(p)) {
-			t.Errorf("%s: got %v", p, err)
-		}
-	}
-}
-
 func TestWeightsCutOffWhileInUseFailTheRequestOnly(t *testing.T) {
 	want := readExpected(t, "testdata/tiny-token")
 	path := t.TempDir()

@@ -59,6 +59,13 @@ type charCNNBlock struct {
 
 type charCNNBuffers struct {
 	hidden, normed, taps, mixed []float32
+
+	quantized kernels.Rows
+}
+
+// operand makes rows of x ready for a linear layer.
+func (x *charCNNBuffers) operand(values []float32, rows int) *activations {
+	return &activations{x: values, rows: rows, quantized: &x.quantized}
 }
 
 func newCharCNN(l *loader, config modeldir.Config, threads int) (network, limits, error) {
@@ -84,12 +91,12 @@ func newCharCNN(l *loader, config modeldir.Config, threads int) (network, limits
 	if c.TrigramBuckets > 0 {
 		c.trigrams = l.tensor("embeddings.trigram.weight", c.TrigramBuckets, c.TrigramDim)
 	}
-	c.project = l.linear("proj", h, c.embedded())
+	c.project = l.layer("proj", h, c.embedded())
 	for i, dilation := range c.Dilations {
 		at := fmt.Sprintf("blocks.%d.", i)
 		c.blocks = append(c.blocks, charCNNBlock{
 			norm:     l.norm(at+"norm", h, epsilon),
-			conv:     l.conv(at+"conv", h, h),
+			conv:     l.layer(at+"conv", h, charCNNTaps, h), // over the concatenated taps
 			dilation: dilation,
 		})
 	}
@@ -105,16 +112,6 @@ func newCharCNN(l *loader, config modeldir.Config, threads int) (network, limits
 // charCNNTaps is the width of the family's convolutions: a token and one
 // neighbour on either side.
 const charCNNTaps = 3
-
-// conv reads a convolution stored as out×taps×in as a linear layer over the
-// concatenated taps.
-func (l *loader) conv(name string, out, in int) linear {
-	w, b := l.tensor(name+".weight", out, charCNNTaps, in), l.tensor(name+".bias", out)
-	if w == nil || b == nil {
-		return linear{}
-	}
-	return linear{kernels.Pack(w, out, charCNNTaps*in), b}
-}
 
 func (c *charCNN) validate() error {
 	if c.TrigramBuckets == 0 {
@@ -172,7 +169,7 @@ func (c *charCNN) forward(ctx context.Context, batch []engine.Sequence) ([]engin
 		c.embed(x.taps[at:at+len(s.IDs)*c.embedded()], s.IDs)
 		at += len(s.IDs) * c.embedded()
 	}
-	c.project.mul(x.hidden, x.taps[:at], tokens, c.threads)
+	c.project.mul(x.hidden, x.operand(x.taps[:at], tokens), c.threads)
 	for i := range c.blocks {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -229,7 +226,7 @@ func (c *charCNN) block(x *charCNNBuffers, b *charCNNBlock, batch []engine.Seque
 		spread(x.taps[from*charCNNTaps:to*charCNNTaps], normed[from:to], h, b.dilation)
 		from = to
 	}
-	b.conv.mul(mixed, x.taps[:n*charCNNTaps], tokens, c.threads)
+	b.conv.mul(mixed, x.operand(x.taps[:n*charCNNTaps], tokens), c.threads)
 	kernels.GELU(mixed)
 	kernels.Add(x.hidden[:n], mixed)
 }
@@ -259,7 +256,7 @@ func (c *charCNN) logits(x *charCNNBuffers, batch []engine.Sequence, tokens int)
 		pool(features, x.hidden, batch, c.Hidden)
 	}
 	data := make([]float32, rows*c.labels)
-	c.head.mul(data, features[:rows*c.head.weight.In()], rows, c.threads)
+	c.head.mul(data, x.operand(features, rows), c.threads)
 	out := make([]engine.Logits, len(batch))
 	for i, s := range batch {
 		n := len(s.IDs)

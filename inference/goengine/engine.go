@@ -8,6 +8,7 @@ package goengine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -15,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/caddy-infer/caddy-infer/inference/engine"
+	"github.com/caddy-infer/caddy-infer/inference/kernels"
 	"github.com/caddy-infer/caddy-infer/inference/modeldir"
 )
 
@@ -43,11 +45,14 @@ var families = map[string]family{}
 type model struct {
 	network
 	limits
-	loader *loader
+	loader    *loader
+	precision engine.Precision
 }
 
-// Open loads the model in dir. It computes in fp32; models stored with 8-bit
-// or 16-bit weights are widened as they are read.
+// Open loads the model in dir, in fp32 unless the options ask for int8:
+// models stored with 8-bit or 16-bit weights are widened as they are read.
+// With int8, the layers of an encoder are quantised from those weights, see
+// CacheFile; heads stay in fp32.
 func Open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
 	build, ok := families[dir.Config.ModelType]
 	if !ok {
@@ -55,10 +60,11 @@ func Open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
 		return nil, fmt.Errorf("loading model %s: the engine \"go\" has no network for model_type %q (it has %s): use `engine onnxruntime` with a model.onnx",
 			dir.Name, dir.Config.ModelType, known)
 	}
+	m := &model{precision: opts.Precision}
 	switch opts.Precision {
-	case "", engine.FP32:
-	case engine.INT8:
-		return nil, fmt.Errorf("loading model %s: the engine \"go\" computes in fp32: leave `precision int8` out, or use `engine onnxruntime` with a quantised model.onnx", dir.Name)
+	case "":
+		m.precision = engine.FP32
+	case engine.FP32, engine.INT8:
 	default:
 		return nil, fmt.Errorf("loading model %s: unknown precision %q", dir.Name, opts.Precision)
 	}
@@ -66,16 +72,21 @@ func Open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{file: file}
-	network, limits, err := build(l, dir.Config, max(opts.Threads, 1))
+	load := func(l *loader) (network, limits, error) { return build(l, dir.Config, max(opts.Threads, 1)) }
+	m.loader = &loader{file: file}
+	if m.precision == engine.INT8 {
+		m.network, m.limits, m.loader, err = openINT8(dir, m.loader, load)
+	} else {
+		m.network, m.limits, err = load(m.loader)
+	}
 	if err == nil {
-		err = l.err()
+		err = m.loader.err()
 	}
 	if err != nil {
-		_ = file.Close()
+		_ = m.Close()
 		return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
 	}
-	return &model{network: network, limits: limits, loader: l}, nil
+	return m, nil
 }
 
 // passTokens is how many tokens go through the network at a time: enough to
@@ -135,8 +146,15 @@ func (m *model) check(batch []engine.Sequence) error {
 
 func (m *model) Info() engine.Info {
 	return engine.Info{
-		Engine: "go", Precision: engine.FP32, Version: "portable Go kernels", WeightBytes: m.loader.bytes,
+		Engine: "go", Precision: m.precision, Version: "kernels for " + kernels.Level(), Warning: kernels.Warning(),
+		WeightBytes: m.loader.bytes,
 	}
 }
 
-func (m *model) Close() error { return m.loader.file.Close() }
+func (m *model) Close() error {
+	err := m.loader.file.Close()
+	if q := m.loader.int8; q != nil && q.cache != nil {
+		err = errors.Join(err, q.cache.Close())
+	}
+	return err
+}

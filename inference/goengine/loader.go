@@ -17,6 +17,7 @@ const maxProblems = 5
 // the missing ones at once.
 type loader struct {
 	file     *safetensors.File
+	int8     *quantizer // of layers; nil for fp32
 	bytes    int64
 	problems []string
 	more     int
@@ -46,41 +47,35 @@ func (l *loader) err() error {
 // tensor returns the values of a tensor that must have that shape. They stay
 // in the mapped file where the format allows it.
 func (l *loader) tensor(name string, shape ...int) []float32 {
+	if !l.check(name, shape...) {
+		return nil
+	}
+	values := l.values(name)
+	l.bytes += int64(len(values)) * 4
+	return values
+}
+
+// check says whether the tensor is there and has that shape.
+func (l *loader) check(name string, shape ...int) bool {
 	t, ok := l.file.Tensor(name)
 	if !ok {
 		l.fail("tensor %q is missing", name)
-		return nil
+		return false
 	}
 	if !slices.Equal(t.Shape, shape) {
 		l.fail("tensor %q has the shape %v, expected %v", name, t.Shape, shape)
-		return nil
+		return false
 	}
+	return true
+}
+
+func (l *loader) values(name string) []float32 {
 	values, err := l.file.Float32s(name)
 	if err != nil {
 		l.fail("%v", err)
 		return nil
 	}
-	l.bytes += int64(len(values)) * 4
 	return values
-}
-
-// linear is a fully connected layer.
-type linear struct {
-	weight *kernels.Matrix
-	bias   []float32
-}
-
-// linear reads name.weight (out×in) and name.bias (out).
-func (l *loader) linear(name string, out, in int) linear {
-	w, b := l.tensor(name+".weight", out, in), l.tensor(name+".bias", out)
-	if w == nil || b == nil {
-		return linear{}
-	}
-	return linear{kernels.Pack(w, out, in), b}
-}
-
-func (x linear) mul(dst, src []float32, rows, threads int) {
-	x.weight.Mul(dst, src, x.bias, rows, threads)
 }
 
 // norm is a layer normalisation.

@@ -33,7 +33,9 @@ func closeTo(t *testing.T, what string, got []float32, want []float64, terms int
 	}
 }
 
-func TestMulAgreesWithDoublePrecision(t *testing.T) {
+func TestMulAgreesWithDoublePrecision(t *testing.T) { eachLevel(t, mulAgreesWithDoublePrecision) }
+
+func mulAgreesWithDoublePrecision(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, rows := range []int{0, 1, 2, 3, 4, 5, 33} {
 		for _, out := range []int{1, 3, 4, 7, 64, 65, 130} {
@@ -66,6 +68,10 @@ func TestMulAgreesWithDoublePrecision(t *testing.T) {
 }
 
 func TestAttentionAgreesWithDoublePrecision(t *testing.T) {
+	eachLevel(t, attentionAgreesWithDoublePrecision)
+}
+
+func attentionAgreesWithDoublePrecision(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	const dim, stride, scale = 6, 10, 0.4
 	for _, n := range []int{1, 2, 3, 4, 5, 8, 17} {
@@ -74,7 +80,7 @@ func TestAttentionAgreesWithDoublePrecision(t *testing.T) {
 		for i := range dst {
 			dst[i] = 99 // to be left alone between the heads
 		}
-		Attention(dst, q, k, v, n, stride, dim, scale, make([]float32, 2*n))
+		Attention(dst, q, k, v, n, stride, dim, scale)
 		for i := range n {
 			weights, sum := make([]float64, n), 0.0
 			for j := range n {
@@ -100,6 +106,10 @@ func TestAttentionAgreesWithDoublePrecision(t *testing.T) {
 }
 
 func TestActivationsAgreeWithDoublePrecision(t *testing.T) {
+	eachLevel(t, activationsAgreeWithDoublePrecision)
+}
+
+func activationsAgreeWithDoublePrecision(t *testing.T) {
 	x := make([]float32, 4001)
 	for i := range x {
 		x[i] = float32(i-2000) / 200 // -10 to 10
@@ -123,7 +133,9 @@ func TestActivationsAgreeWithDoublePrecision(t *testing.T) {
 	}
 }
 
-func TestActivationsKeepInfinityAndNaN(t *testing.T) {
+func TestActivationsKeepInfinityAndNaN(t *testing.T) { eachLevel(t, activationsKeepInfinityAndNaN) }
+
+func activationsKeepInfinityAndNaN(t *testing.T) {
 	inf := float32(math.Inf(1))
 	x := []float32{inf, -inf, float32(math.NaN()), 1e30, -1e30}
 	GELU(x)
@@ -133,6 +145,10 @@ func TestActivationsKeepInfinityAndNaN(t *testing.T) {
 }
 
 func TestSoftmaxSumsToOneAndSurvivesLargeValues(t *testing.T) {
+	eachLevel(t, softmaxSumsToOneAndSurvivesLargeValues)
+}
+
+func softmaxSumsToOneAndSurvivesLargeValues(t *testing.T) {
 	x := []float32{1000, 1000, -1000, 999}
 	Softmax(x)
 	e := math.Exp(-1)
@@ -141,6 +157,10 @@ func TestSoftmaxSumsToOneAndSurvivesLargeValues(t *testing.T) {
 }
 
 func TestLayerNormAgreesWithDoublePrecision(t *testing.T) {
+	eachLevel(t, layerNormAgreesWithDoublePrecision)
+}
+
+func layerNormAgreesWithDoublePrecision(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	const n, rows, epsilon = 37, 3, 1e-12
 	x, gain, bias := random(rng, n*rows), random(rng, n), random(rng, n)
@@ -214,31 +234,4 @@ func TestFaultsInWorkersArePanicsOfTheCaller(t *testing.T) {
 		read[i] = data[i<<12]
 	})
 	t.Error("read from a file that is gone", read)
-}
-
-func BenchmarkMul(b *testing.B) {
-	rng := rand.New(rand.NewPCG(7, 8))
-	const out, in = 3072, 768
-	w := Pack(random(rng, out*in), out, in)
-	for _, rows := range []int{1, 32, 256} {
-		for _, threads := range []int{1, 2} {
-			b.Run(fmt.Sprintf("rows=%d/threads=%d", rows, threads), func(b *testing.B) {
-				x, dst := random(rng, rows*in), make([]float32, rows*out)
-				for b.Loop() {
-					w.Mul(dst, x, nil, rows, threads)
-				}
-				b.ReportMetric(2*float64(rows)*out*in*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-			})
-		}
-	}
-}
-
-func BenchmarkGELU(b *testing.B) {
-	rng := rand.New(rand.NewPCG(9, 10))
-	x, y := random(rng, 3072), make([]float32, 3072)
-	for b.Loop() {
-		copy(y, x)
-		GELU(y)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(x)), "ns/value")
 }

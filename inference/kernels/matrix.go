@@ -1,21 +1,37 @@
 // Package kernels holds the numeric loops of the engine "go" and nothing
-// else: no files, no models, no configuration. It is small on purpose, so
-// that assembly can replace what is behind a function without its callers
-// noticing. Slices are row-major float32; lengths are the caller's promise.
+// else: no files, no models, no configuration. Each comes in several levels,
+// one for each instruction set that it has assembly for, and portable Go for
+// every other processor; the best that the processor supports is used. Slices
+// are row-major; lengths are the caller's promise.
 package kernels
+
+import (
+	"runtime"
+	"unsafe"
+)
 
 // Matrix is the weight of a linear layer, prepared for multiplication. It is
 // immutable and safe for concurrent use.
 type Matrix struct {
 	out, in int
-	w       []float32
+	level   *level
+	// w is one row of in weights for each output at the portable level. At
+	// the others it is panels of panelColumns outputs, which hold for each
+	// input the weights of these outputs side by side.
+	w []float32
 }
 
 // Pack prepares the weights of a layer with in inputs and out outputs, laid
 // out as PyTorch's nn.Linear does: one row of in weights for each output. The
 // Matrix may alias w, which must not change while it is used.
-func Pack(w []float32, out, in int) *Matrix {
-	return &Matrix{out: out, in: in, w: w[:out*in]}
+func Pack(w []float32, out, in int) *Matrix { return pack(current, w, out, in) }
+
+func pack(l *level, w []float32, out, in int) *Matrix {
+	m := &Matrix{out: out, in: in, level: l, w: w[:out*in]}
+	if l.tiles != nil {
+		m.w = panels(m.w, out, in)
+	}
+	return m
 }
 
 // Out is the number of outputs.
@@ -24,104 +40,105 @@ func (m *Matrix) Out() int { return m.out }
 // In is the number of inputs.
 func (m *Matrix) In() int { return m.in }
 
-// block is how many outputs are computed for all rows of x before the next
-// ones: 96 rows of 768 weights (288 KiB) stay in the second-level cache. It is
-// a multiple of tileCols.
-const block = 96
-
 // Mul computes dst = x·Wᵀ + bias on up to threads goroutines. dst holds
 // rows×Out, x rows×In values; bias may be nil. dst and x must not overlap.
 func (m *Matrix) Mul(dst, x, bias []float32, rows, threads int) {
 	if rows == 0 || m.out == 0 {
 		return
 	}
-	blocks := (m.out + block - 1) / block
-	if rows*m.out*m.in < minWork {
+	dst, x = dst[:rows*m.out], x[:rows*m.in]
+	if bias != nil {
+		bias = bias[:m.out]
+	}
+	columns, mul := m.level.columns, m.mulTiles
+	if m.level.tiles == nil {
+		columns, mul = portableBlock, m.mulPortable
+	}
+	if rows*m.out*m.in < m.level.worthThread() {
 		threads = 1
 	}
 	// Outputs rather than rows are shared out among the threads: then each
 	// thread reads only its own part of the weights.
-	Parallel(blocks, threads, func(b int) {
-		from := b * block
-		m.mulBlock(dst, x, bias, rows, from, min(from+block, m.out))
+	Parallel((m.out+columns-1)/columns, threads, func(b int) {
+		from := b * columns
+		mul(dst, x, bias, rows, from, min(from+columns, m.out))
 	})
 }
 
-// mulBlock computes the outputs [from, to) of all rows.
-func (m *Matrix) mulBlock(dst, x, bias []float32, rows, from, to int) {
-	in := m.in
-	r := 0
-	for ; r+tileRows <= rows; r += tileRows {
-		x0, x1 := x[r*in:(r+1)*in], x[(r+1)*in:(r+2)*in]
-		y0, y1 := dst[r*m.out:(r+1)*m.out], dst[(r+1)*m.out:(r+2)*m.out]
-		o := from
-		for ; o+tileCols <= to; o += tileCols {
-			w := m.w[o*in : (o+tileCols)*in]
-			tile(y0[o:], y1[o:], x0, x1, w[:in], w[in:2*in], w[2*in:])
-		}
-		for ; o < to; o++ {
-			w := m.w[o*in : (o+1)*in]
-			y0[o], y1[o] = Dot(x0, w), Dot(x1, w)
-		}
-	}
-	for ; r < rows; r++ {
-		row(dst[r*m.out+from:r*m.out+to], x[r*in:(r+1)*in], m.w[from*in:to*in])
-	}
-	if bias == nil {
-		return
-	}
-	bias = bias[from:to]
-	for r := range rows {
-		Add(dst[r*m.out+from:r*m.out+to], bias)
-	}
-}
-
-// The tile, two rows of x by three rows of weights. Measured on amd64: its
-// six sums and the operands stay in registers, where with 2×4 or 4×4 Go's
-// compiler keeps a sum in memory, whose latency halves the speed.
 const (
-	tileRows = 2
-	tileCols = 3
+	// panelColumns is the width of a panel: 64 bytes of float32.
+	panelColumns = 16
+	// panelAlign is the number of panels that there is a multiple of, so
+	// that the widest tile always finds two.
+	panelAlign = 2
+	// depth is the most inputs that a tile sums up at a time. A panel of
+	// that depth (48 KiB) and the rows of a tile (36 KiB) stay in the
+	// second-level cache while all rows of x pass by.
+	depth = 768
 )
 
-// tile computes the dot products of two rows of x with three rows of weights.
-func tile(y0, y1, x0, x1, w0, w1, w2 []float32) {
-	n := len(x0)
-	x1, w0, w1, w2 = x1[:n], w0[:n], w1[:n], w2[:n] // no bounds checks below
-	var a0, a1, a2, b0, b1, b2 float32
-	for i := range x0 {
-		xa, xb := x0[i], x1[i]
-		w := w0[i]
-		a0 += xa * w
-		b0 += xb * w
-		w = w1[i]
-		a1 += xa * w
-		b1 += xb * w
-		w = w2[i]
-		a2 += xa * w
-		b2 += xb * w
-	}
-	y0, y1 = y0[:tileCols], y1[:tileCols]
-	y0[0], y0[1], y0[2] = a0, a1, a2
-	y1[0], y1[1], y1[2] = b0, b1, b2
+// panels lays out w for the tiles. Missing columns of the last panels are 0.
+func panels(w []float32, out, in int) []float32 {
+	p := aligned[float32](panelled(out) * in)
+	Parallel((out+panelColumns-1)/panelColumns, runtime.GOMAXPROCS(0), func(panel int) {
+		for o := panel * panelColumns; o < min(out, (panel+1)*panelColumns); o++ {
+			transpose(p[panel*panelColumns*in+o%panelColumns:], w[o*in:(o+1)*in])
+		}
+	})
+	return p
 }
 
-// row computes the dot products of one row of x with len(y) rows of weights.
-func row(y, x, w []float32) {
-	n := len(x)
-	for ; len(y) >= 4; y, w = y[4:], w[4*n:] {
-		w0, w1, w2, w3 := w[:n], w[n:2*n], w[2*n:3*n], w[3*n:4*n]
-		w0, w1, w2, w3 = w0[:len(x)], w1[:len(x)], w2[:len(x)], w3[:len(x)] // no bounds checks below
-		var a0, a1, a2, a3 float32
-		for i, v := range x {
-			a0 += v * w0[i]
-			a1 += v * w1[i]
-			a2 += v * w2[i]
-			a3 += v * w3[i]
+// panelled is the number of columns that panels for n columns have.
+func panelled(n int) int {
+	const columns = panelAlign * panelColumns
+	return (n + columns - 1) / columns * columns
+}
+
+// aligned makes a slice that begins at a cache line.
+func aligned[T float32 | int8 | uint8](n int) []T {
+	const line = 64
+	size := int(unsafe.Sizeof(T(0)))
+	s := make([]T, n+line/size)
+	past := int(uintptr(unsafe.Pointer(unsafe.SliceData(s))) % line)
+	skip := (line - past) % line / size
+	return s[skip : skip+n : skip+n]
+}
+
+// noBias is what is added to sums without a bias.
+var noBias [panelAlign * panelColumns]float32
+
+// mulTiles computes the outputs [from, to) of all rows, no more than a tile
+// is wide, by tiles.
+func (m *Matrix) mulTiles(dst, x, bias []float32, rows, from, to int) {
+	start := &noBias[0]
+	if bias != nil {
+		start = &bias[from]
+	}
+	m.level.mulColumns(dst[from:], m.out, x, m.in, m.w[from*m.in:], m.in, start, rows, to-from)
+}
+
+// mulColumns computes dst = x·w + bias for some rows and as many columns as
+// a tile may have. w is panels of in inputs each.
+func (l *level) mulColumns(dst []float32, dstStride int, x []float32, xStride int, w []float32, in int, bias *float32, rows, columns int) {
+	for at := 0; at < in; at += depth {
+		weights, k := &w[at*panelColumns], min(depth, in-at)
+		for r := 0; r < rows; {
+			n := nextTile(rows-r, len(l.tiles))
+			sums := &dst[r*dstStride]
+			from, fromStride := bias, 0
+			if at > 0 { // the sums of the inputs before
+				from, fromStride = sums, dstStride
+			}
+			l.tiles[n-1](sums, dstStride, from, fromStride, &x[r*xStride+at], xStride, weights, in*panelColumns, k, columns)
+			r += n
 		}
-		y[0], y[1], y[2], y[3] = a0, a1, a2, a3
 	}
-	for o := range y {
-		y[o] = Dot(x, w[o*n:(o+1)*n])
-	}
+}
+
+// nextTile is how many of the rows that are left the next tile takes: not
+// simply the most, because several even tiles are faster than some tall ones
+// and a flat one.
+func nextTile(left, most int) int {
+	tiles := (left + most - 1) / most
+	return (left + tiles - 1) / tiles
 }

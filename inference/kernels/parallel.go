@@ -6,9 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// minWork is the number of multiplications, about 50 µs of them, below which
-// starting goroutines costs more than they save.
-const minWork = 1 << 17
+// worthThread is the number of multiplications, about 50 µs of them, below
+// which starting goroutines costs more than they save.
+func (l *level) worthThread() int {
+	if l.tiles == nil {
+		return 1 << 17
+	}
+	return 1 << 21
+}
 
 // Parallel calls f(0) to f(n-1) on up to threads goroutines, the caller's
 // among them, and returns when all are done. A panic of f is raised again in
@@ -50,4 +55,19 @@ func Parallel(n, threads int, f func(i int)) {
 	if r := fault.Load(); r != nil {
 		panic(*r)
 	}
+}
+
+// rowsWork is the number of values, about 20 µs of elementwise work, that is
+// worth a goroutine.
+const rowsWork = 1 << 15
+
+// ParallelRows calls f with ranges that together are all rows, on up to
+// threads goroutines and no more than their width makes worth while.
+func ParallelRows(rows, width, threads int, f func(from, to int)) {
+	parts := min(threads, 1+rows*width/rowsWork, rows)
+	if parts <= 1 {
+		f(0, rows)
+		return
+	}
+	Parallel(parts, parts, func(i int) { f(i*rows/parts, (i+1)*rows/parts) })
 }

@@ -93,6 +93,15 @@ func (d *Dir) digest(ctx context.Context, counts func(name string) bool) (string
 	return "sha256:" + hex.EncodeToString(total.Sum(nil)), nil
 }
 
+// WeightsDigest is the SHA-256 of model.safetensors, in hexadecimal.
+func (d *Dir) WeightsDigest() (string, error) {
+	sum, err := d.fileDigest(context.Background(), WeightsFile)
+	if err != nil {
+		return "", fmt.Errorf("hashing weights of model %s: %w", d.Name, err)
+	}
+	return sum, nil
+}
+
 type fileVersion struct {
 	path    string
 	size    int64

@@ -32,10 +32,11 @@ const (
 	F16  DType = "F16"
 	BF16 DType = "BF16"
 	I8   DType = "I8"
+	U8   DType = "U8" // as bytes only
 )
 
 var dtypeSize = map[DType]int{
-	"BOOL": 1, "U8": 1, I8: 1, "F8_E4M3": 1, "F8_E5M2": 1,
+	"BOOL": 1, U8: 1, I8: 1, "F8_E4M3": 1, "F8_E5M2": 1,
 	"I16": 2, "U16": 2, F16: 2, BF16: 2,
 	"I32": 4, "U32": 4, F32: 4,
 	"I64": 8, "U64": 8, F64: 8,

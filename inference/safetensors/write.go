@@ -6,10 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 )
 
-// Write writes tensors as a file that Open accepts, with the data aligned to
-// eight bytes when every tensor's length is a multiple of eight.
+// dataAlign is where the data begin, a cache line: SIMD code reads tensors
+// whose lengths are multiples of it without crossing lines.
+const dataAlign = 64
+
+// Write writes tensors as a file that Open accepts. The data begin at a
+// multiple of 64 bytes and follow one another without gaps.
 func Write(w io.Writer, tensors []Tensor) error {
 	header := make(map[string]any, len(tensors))
 	var end int
@@ -29,7 +34,7 @@ func Write(w io.Writer, tensors []Tensor) error {
 	if err != nil {
 		return fmt.Errorf("writing header: %w", err)
 	}
-	text = append(text, bytes.Repeat([]byte(" "), (8-len(text)%8)%8)...)
+	text = append(text, bytes.Repeat([]byte(" "), (dataAlign-(8+len(text))%dataAlign)%dataAlign)...)
 	if _, err := w.Write(append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...)); err != nil {
 		return err
 	}
@@ -39,4 +44,13 @@ func Write(w io.Writer, tensors []Tensor) error {
 		}
 	}
 	return nil
+}
+
+// NewF32 makes a tensor of one dimension.
+func NewF32(name string, values []float32) Tensor {
+	data := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
+	}
+	return Tensor{Name: name, DType: F32, Shape: []int{len(values)}, Data: data}
 }

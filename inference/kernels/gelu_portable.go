@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// GELU reads the normal distribution function from a table with linear
+// geluPortable reads the normal distribution function from a table with linear
 // interpolation, because math.Erf took a fifth of a pass of the built-in
 // models. Steps of 1/512 keep the error below h²/8·max|Φ″| = 1.2e-7, which is
 // what a float32 near 1 can hold; beyond ±8, Φ is 0 or 1 as a float32.
@@ -24,9 +24,7 @@ var geluTable = sync.OnceValue(func() *[geluSize + 1]float32 {
 	return &t
 })
 
-// GELU replaces x by x·Φ(x), with the exact distribution function of BERT
-// ("gelu"), not its tanh approximation.
-func GELU(x []float32) {
+func geluPortable(x []float32) {
 	table := geluTable()
 	for i, v := range x {
 		at := (v + geluRange) * geluSteps
