@@ -34,10 +34,10 @@ type rank uint8
 
 const (
 	healthy rank = iota
-	avoided      // for its load, by its own word, or hung: it may still serve
+	avoided      // for its load or by its own word: it may still serve
 	tried
-	unhealthy
-	hopeless // unhealthy or tried more than once
+	unhealthy // down, ejected or hung
+	hopeless  // unhealthy or tried more than once
 	excluded
 )
 

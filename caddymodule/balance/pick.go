@@ -228,6 +228,9 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 				o.serving, o.full = true, o.full || c.full()
 				if v.shuns() {
 					s.rank = max(s.rank, avoided)
+					if v.hung && s.rank < unhealthy { // not even when all others are full
+						s.rank = unhealthy
+					}
 					s.shed = v.byLoad && !v.hung
 					shed = shed || s.shed
 				} else if !v.suspect {
