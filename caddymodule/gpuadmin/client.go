@@ -3,7 +3,6 @@ package gpuadmin
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,6 +58,11 @@ func (c *client) ask(method, path string, body []byte, v any) error {
 // refusal is how AdminAPIRequest tells of an answer with an error's status.
 var refusal = regexp.MustCompile(`(?s)HTTP (\d+): (.*)`)
 
+// refusedError is an error that the API itself answered.
+type refusedError struct{ status, message string }
+
+func (e *refusedError) Error() string { return e.message }
+
 // explain says what a failed request means to someone at a terminal.
 func explain(admin string, err error) error {
 	m := refusal.FindStringSubmatch(err.Error())
@@ -70,7 +74,7 @@ func explain(admin string, err error) error {
 	}
 	switch {
 	case json.Unmarshal([]byte(m[2]), &answer) == nil && answer.Error != "":
-		return errors.New(answer.Error)
+		return &refusedError{m[1], answer.Error}
 	case m[1] == "404":
 		return fmt.Errorf("the Caddy at %s knows no %s: it was built without caddy-infer, or runs an older version", admin, nodesPath)
 	default:

@@ -13,13 +13,14 @@ func init() {
 		Short: "Shows GPUs and model nodes, and directs the nodes of lb_policy gpu",
 		Long: `
 Shows what this host's GPUs and other nodes say of themselves (probe), shows the
-nodes that lb_policy gpu chooses among (nodes), and gives orders about them
-(drain, resume, weight).
+nodes that lb_policy gpu chooses among (nodes), gives orders about them (drain,
+resume, weight), and finds out what losing a node costs (drill).
 
 	$ caddy gpu probe                                # this host
 	$ caddy gpu probe --source dcgm http://node-a:9400/metrics
 	$ caddy gpu nodes --watch
 	$ caddy gpu drain 10.0.0.1:8081
+	$ caddy gpu drill --url http://localhost:8080/predict --data '{"text":"…"}'
 
 Orders take effect at once, in every handler that uses the node, and outlive
 reloads of the configuration. They end when they are taken back, or with the
@@ -36,6 +37,7 @@ var subcommands = []func() *cobra.Command{
 	drainCommand,
 	resumeCommand,
 	weightCommand,
+	drillCommand,
 }
 
 func setUpCommand(cmd *cobra.Command) {

@@ -47,6 +47,10 @@ type Status struct {
 	ConfiguredWeight float64  `json:"configured_weight"`
 	OrderedWeight    *float64 `json:"ordered_weight"`
 	Tier             int      `json:"tier"`
+	// Pool is the same number for the nodes among which one handler chooses,
+	// the newest of those that use the node. It means nothing beyond one
+	// answer; 0 is for nodes that no handler uses.
+	Pool int `json:"pool"`
 	// Picks are the requests sent to the node, by why it was picked.
 	Picks map[string]uint64 `json:"picks"`
 	// Ejections is how often failures ejected the node.
@@ -128,9 +132,15 @@ func statusOf(now time.Duration, addr string) (located, error) {
 func statuses(now time.Duration) []located {
 	var all []located
 	told := make(map[*balance.Node]bool)
+	pools := make(map[*Policy]int)
 	for _, v := range theCollector.views(now) {
 		told[v.member.node] = true
-		all = append(all, newStatus(v))
+		if pools[v.policy] == 0 {
+			pools[v.policy] = len(pools) + 1
+		}
+		s := newStatus(v)
+		s.Pool = pools[v.policy]
+		all = append(all, s)
 	}
 	// Nodes that linger, or are remembered for their orders.
 	var rest []*balance.Node

@@ -2,6 +2,7 @@ package handover
 
 import (
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -63,8 +64,7 @@ func (a *address) forgetUnused() {
 func (a *address) successor(l *listener) *listener {
 	addresses.Lock()
 	defer addresses.Unlock()
-	for i := len(a.listeners) - 1; i >= 0; i-- {
-		to := a.listeners[i]
+	for _, to := range slices.Backward(a.listeners) {
 		if to == l {
 			return nil
 		}
@@ -80,7 +80,7 @@ func (a *address) give(c *conn, l *listener) {
 	for {
 		to := a.successor(l)
 		if to == nil {
-			c.discard()
+			_ = c.discard()
 			return
 		}
 		if to.push(c) {

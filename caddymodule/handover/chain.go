@@ -105,7 +105,7 @@ func ofOurs(nc net.Conn) *conn {
 			return nil
 		}
 		var ok bool
-		if nc, ok = field.Interface().(net.Conn); !ok || nc == nil {
+		if nc, ok = reflect.TypeAssert[net.Conn](field); !ok || nc == nil {
 			return nil
 		}
 	}

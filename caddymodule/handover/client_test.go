@@ -4,18 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2/hpack"
-
 	nethttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // patience bounds every wait of these tests.
@@ -90,7 +91,7 @@ func (c *rawClient) wantEnd() {
 	c.t.Helper()
 	if b, err := c.r.ReadByte(); err == nil {
 		c.t.Errorf("byte %q of a connection that should be closed", b)
-	} else if e, ok := err.(net.Error); ok && e.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Error("the connection stays open")
 	}
 }

@@ -115,7 +115,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.account(p[:n])
 	if c.phase == gone {
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.discard()
+			_ = c.discard()
 		} else {
 			c.pass()
 		}

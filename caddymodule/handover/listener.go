@@ -141,7 +141,7 @@ func (l *listener) push(c *conn) bool {
 		return false
 	}
 	if len(l.queue) >= maxQueued {
-		c.discard()
+		_ = c.discard()
 		return true
 	}
 	l.queue = append(l.queue, c)

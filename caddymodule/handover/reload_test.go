@@ -313,7 +313,7 @@ func TestPlainHTTPOnATLSPortIsToldSo(t *testing.T) {
 }
 
 func TestBadPositionNamesTheRemedy(t *testing.T) {
-	for _, wrappers := range []string{"handover\ntls", "handover\nhandover", "handover\nproxy_protocol"} {
+	for _, wrappers := range []string{"handover\ntls", "handover\n" + "handover", "handover\nproxy_protocol"} {
 		config, err := caddyrun.Adapt("{\nservers {\nlistener_wrappers {\n" + wrappers + "\n}\n}\n}\nhttp://127.0.0.1:1 {\n}")
 		if err != nil {
 			t.Fatal(err)

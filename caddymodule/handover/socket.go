@@ -63,7 +63,7 @@ func (s *socket) deliver(a accepted) {
 		f := s.newest()
 		if f == nil {
 			if a.conn != nil {
-				a.conn.Close()
+				_ = a.conn.Close()
 			}
 			return
 		}
@@ -139,14 +139,14 @@ func (f *feed) Close() error {
 		f.socket.mu.Unlock()
 		close(f.closed)
 		if last {
-			f.socket.Close()
+			_ = f.socket.Close()
 			dropSocket(f.socket)
 		}
 		// Caddy counts the users of an address by this. The socket in it may be
 		// closed already.
 		_ = f.Listener.Close()
 		for _, conn := range f.early {
-			conn.Close()
+			_ = conn.Close()
 		}
 	})
 	return nil
