@@ -112,6 +112,13 @@ func (b *breaker) fail(now, began time.Duration, rule Breaker, jitter float64) (
 	return true
 }
 
+// shorten ends an ejection early, so that a probe finds out.
+func (b *breaker) shorten(now time.Duration) {
+	if b.circuit(now) == open {
+		b.until.Store(int64(now))
+	}
+}
+
 // succeed hears of a good answer to a request that began at the given time,
 // and reports whether it ends an ejection: any that began after it does,
 // whether a probe or a pick made because all was lost.

@@ -120,3 +120,16 @@ func TestOffNeverEjects(t *testing.T) {
 		}
 	}
 }
+
+// A health check that says well again is reason enough to ask.
+func TestRecoveredNodeIsProbedAtOnce(t *testing.T) {
+	b, all := ejecting(), alike(2)
+	eject(b, sec, all[0].Node)
+	all[0].Node.Recover(2 * sec)
+	if i, reason := pick(b, 2*sec, all); i != 0 || reason != Probe {
+		t.Errorf("picked %d for %v, want a probe of the node that recovered", i, reason)
+	}
+	if _, known := all[0].Node.Latency(); known {
+		t.Error("its failures still count as its latency")
+	}
+}

@@ -116,13 +116,17 @@ func (n *Node) Join(now time.Duration) {
 	n.heard()
 }
 
-// Recover says that the node recovered in the eyes of a caller, who tells from
-// when it is to be spared by Candidate.WarmSince: it has to prove itself anew.
+// Recover says that the node recovered in the eyes of a caller, of its health
+// checks, who tells from when it is to be spared by Candidate.WarmSince: it has
+// to prove itself anew, its failures no longer make it look slow, and if it is
+// ejected the next request probes it.
 func (n *Node) Recover(now time.Duration) {
 	defer n.audience.Wake()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.warmup.proven(now)
+	n.latency.forget()
+	n.breaker.shorten(now)
 	n.heard()
 }
 

@@ -69,7 +69,7 @@ func TestMetricsAreCleanToPromtool(t *testing.T) {
 		t.Fatalf("the gateway answers %+v", a)
 	}
 	for url, names := range map[string]string{
-		c.URL("METRICS"): `caddy_gpu_node_up caddy_gpu_in_flight caddy_gpu_score caddy_gpu_picks_total caddy_gpu_queue_length caddy_gpu_queue_wait_seconds_count caddy_gpu_shed_total caddy_gpu_ejections_total caddy_gpu_state
+		c.URL("METRICS"): `caddy_gpu_node_up caddy_gpu_in_flight caddy_gpu_score caddy_gpu_picks_total caddy_gpu_queue_length caddy_gpu_queue_wait_seconds caddy_gpu_shed_total caddy_gpu_ejections_total caddy_gpu_state
 			caddy_gpu_utilization_ratio caddy_gpu_memory_used_bytes caddy_gpu_memory_total_bytes caddy_gpu_temperature_celsius
 			caddy_gpu_telemetry_age_seconds caddy_inference_requests_total caddy_inference_duration_seconds caddy_inference_batch_size`,
 		c.URL("NODE") + "/gpu/status": `gpu_node_healthy gpu_node_api_healthy gpu_node_webui_healthy gpu_node_draining gpu_node_weight_ratio
