@@ -141,7 +141,7 @@ func (a *Attempt) measure(now time.Duration) {
 	knee, _ := n.knee.value()
 	keep, since := n.latency.observe(now, waited/max(1, float64(a.load)/knee))
 	n.knee.learn(waited, a.load, keep, since)
-	n.warmup.answer(a.began, waited/max(1, float64(a.load)/knee))
+	n.warmup.answer(now, a.began, waited/max(1, float64(a.load)/knee))
 	if t := &n.told; t.learned {
 		t.reference = t.reference*keep + load(&t.foreign)*(1-keep)
 		t.renewed = 1 - (1-t.renewed)*keep

@@ -33,8 +33,9 @@ type warmup struct {
 	since  atomic.Int64 // when it joined or recovered, 0 once warm
 	proofs atomic.Int64 // answers as fast as usual since then
 
-	began time.Duration // of the latest slow start, also of one that only a caller sees
-	usual float64       // seconds that answers take when warm, 0 while unknown
+	proving bool          // a slow start goes on, perhaps one that only a caller sees
+	began   time.Duration // when it began
+	usual   float64       // seconds that answers take when warm, 0 while unknown
 }
 
 // restart begins a slow start. Called with the node's lock held.
@@ -45,14 +46,17 @@ func (w *warmup) restart(now time.Duration) {
 
 // proven forgets what was proven.
 func (w *warmup) proven(now time.Duration) {
-	w.began = now
+	w.proving, w.began = true, now
 	w.proofs.Store(0)
 }
 
 // answer takes in how long an answer took to a request that began at a time.
-func (w *warmup) answer(began time.Duration, took float64) {
+func (w *warmup) answer(now, began time.Duration, took float64) {
+	if w.proving && (w.proofs.Load() >= warmAnswers || now-w.began >= DefaultSlowStart) {
+		w.proving = false
+	}
 	switch {
-	case w.since.Load() == 0 && w.proofs.Load() == 0 || w.proofs.Load() >= warmAnswers:
+	case !w.proving:
 		if w.usual == 0 {
 			w.usual = took
 		}

@@ -78,3 +78,23 @@ func TestNodeThatAnswersAsBeforeIsSparedShorter(t *testing.T) {
 		}
 	}
 }
+
+// The same for a slow start that only the caller sees, after a health check.
+func TestProofsCountForACallersSlowStart(t *testing.T) {
+	n, b := NewNode("a"), New(Options{})
+	all := []Candidate{{Node: n, Weight: 1, Tier: 1}}
+	for i := range 400 {
+		now := sec + time.Duration(i)*50*ms
+		if i == 200 {
+			n.Recover(now)
+			all[0].WarmSince = now
+		}
+		var a Attempt
+		b.Pick(now, all, &a)
+		a.Answer(now+20*ms, Served, 0)
+		a.End(now + 20*ms)
+	}
+	if got := n.Warmth(21*sec, all[0].WarmSince, DefaultSlowStart); got != 1 {
+		t.Errorf("after 200 answers as fast as ever its share is %.2f", got)
+	}
+}
