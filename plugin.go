@@ -11,4 +11,5 @@ import (
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpustatus"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/inferhandler"
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/modelproxy"
 )

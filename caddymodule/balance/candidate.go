@@ -66,3 +66,13 @@ func (c *Candidate) load() float64 {
 func (c *Candidate) warmth(now, slowStart time.Duration) float64 {
 	return warmth(now, max(c.WarmSince, time.Duration(c.Node.warmSince.Load())), slowStart)
 }
+
+// Takes tells whether the node may get requests at all: it is not full, nor
+// drained by order.
+func (c *Candidate) Takes() bool { return !c.Full && !c.Node.drained() }
+
+// Healthy tells whether nothing speaks against the node: it is neither down
+// nor ejected.
+func (c *Candidate) Healthy(now time.Duration) bool {
+	return !c.Down && c.Node.breaker.circuit(now) == closed
+}

@@ -1,12 +1,17 @@
 package gpupolicy
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
+
+// ErrUnknownOption is the error of an option that the policy does not have.
+var ErrUnknownOption = errors.New("unrecognized option")
 
 // UnmarshalCaddyfile sets up the policy from Caddyfile tokens:
 //
@@ -21,6 +26,17 @@ import (
 //		avoid_when gpu_memory|kv_cache <percent>%
 //		avoid_when queue <requests>
 //		avoid_when temperature <celsius>
+//		health     <path> {
+//			interval <duration>
+//			timeout  <duration>
+//			rise     <number>
+//			fall     <number>
+//			status   <code|class...>
+//			body     <regexp>
+//			json     <key> [<value>]
+//			header   <field> <value>
+//			start    up|down
+//		}
 //		weight     <address> <number>
 //		tier       <number> <address|cidr...>
 //		slow_start <duration>|off
@@ -49,6 +65,8 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = p.parseShedAt(d, args)
 		case "avoid_when":
 			err = p.parseAvoid(d, args)
+		case "health":
+			err = p.parseHealth(d, args)
 		case "weight":
 			err = p.parseWeight(d, args)
 		case "tier":
@@ -60,7 +78,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "spill":
 			err = p.parseSpill(d, args)
 		default:
-			err = d.Errf("unrecognized option '%s'", option)
+			err = d.WrapErr(fmt.Errorf("%w '%s'", ErrUnknownOption, option))
 		}
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/caddymodule/healthcheck"
 )
 
 const (
@@ -28,9 +29,11 @@ type member struct {
 
 	avoid   []*balance.Avoidance
 	sources []*source
+	health  *healthcheck.Watch // nil without checks of our own
 
 	avoided   atomic.Bool  // what avoid said last
-	down      atomic.Bool  // what Caddy's health checks said last
+	down      atomic.Bool  // what health checks said last
+	unhealthy atomic.Bool  // of them, Caddy's
 	warmSince atomic.Int64 // when they last said up again
 	seen      atomic.Int64 // when it was last a candidate; dynamic only
 }

@@ -16,8 +16,9 @@ import (
 type request struct {
 	of      *http.Request // Caddy's clone: the same one for all attempts
 	visited []visit
-	few     [4]visit // backs visited, so that most requests allocate once
-	pending *attempt // reserved, not yet seen by the observer
+	few     [4]visit    // backs visited, so that most requests allocate once
+	pending *attempt    // reserved, not yet seen by the observer
+	spent   atomic.Bool // some of a body that can't be sent again was sent
 }
 
 type visit struct {
@@ -69,6 +70,7 @@ func (s *request) visit(n *balance.Node) {
 // without closing the response body.
 func (s *request) reserve(r *http.Request, a *attempt) {
 	s.visit(a.Node())
+	a.request = s
 	s.pending = a
 	a.disarm = context.AfterFunc(r.Context(), func() { a.Attempt.End(clock()) })
 }
@@ -91,9 +93,11 @@ func (s *request) take() *attempt {
 // attempt is a reservation and the way to end it early.
 type attempt struct {
 	balance.Attempt
-	member *member
-	disarm func() bool
-	over   atomic.Bool
+	member  *member
+	request *request
+	outlook outlook
+	disarm  func() bool
+	over    atomic.Bool
 }
 
 // end gives the reservation back.
