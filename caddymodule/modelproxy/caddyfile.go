@@ -69,7 +69,7 @@ type block struct {
 	to      []caddyfile.Token // the upstreams on the first line
 	backups []caddyfile.Segment
 	ours    []caddyfile.Segment // options of lb_policy gpu
-	rest    []caddyfile.Segment // of reverse_proxy
+	rest    []caddyfile.Segment // of reverse_proxy, backups included, in their order
 	names   map[string]caddyfile.Segment
 
 	policy   *gpupolicy.Policy
@@ -106,6 +106,7 @@ func (b *block) sort(segment caddyfile.Segment) error {
 			return d.Err("backup: want the addresses of upstreams that take over when the others are lost")
 		}
 		b.backups = append(b.backups, segment)
+		b.rest = append(b.rest, to(segment))
 	case "fallback":
 		if b.fallback != "" {
 			return d.Err("fallback: given twice")
@@ -142,7 +143,8 @@ func (b *block) sort(segment caddyfile.Segment) error {
 }
 
 // wrap writes `name args { segments }` with tokens that keep their places in
-// the file, so that errors name them.
+// the file, so that errors name them. The segments must come in the order of
+// the file: a token whose line is no later counts as one on the same line.
 func (b *block) wrap(name string, args []caddyfile.Token, segments []caddyfile.Segment) *caddyfile.Dispenser {
 	tokens := append([]caddyfile.Token{b.token(b.head, 0, name)}, args...)
 	if len(segments) == 0 {
@@ -192,9 +194,6 @@ func (b *block) expand(h httpcaddyfile.Helper) (*reverseproxy.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range b.backups {
-		rest = append(rest, to(s))
-	}
 	proxy := new(reverseproxy.Handler)
 	if err := proxy.UnmarshalCaddyfile(b.wrap("reverse_proxy", b.to, rest)); err != nil {
 		return nil, err
@@ -214,37 +213,28 @@ func (b *block) expand(h httpcaddyfile.Helper) (*reverseproxy.Handler, error) {
 	return proxy, nil
 }
 
-// tierBackups puts the backups, which are the last of the upstreams, into the
-// second tier.
+// tierBackups puts the backups into the second tier.
 func (b *block) tierBackups(proxy *reverseproxy.Handler) error {
-	primaries := make(map[string]bool)
-	backups := 0
-	parsed := make([][]string, len(b.backups))
-	for i, s := range b.backups {
-		var h reverseproxy.Handler
+	times := make(map[string]int)
+	for _, u := range proxy.Upstreams {
+		times[u.Dial]++
+	}
+	for _, s := range b.backups {
+		var h reverseproxy.Handler // finds the addresses to dial
 		if err := h.UnmarshalCaddyfile(b.wrap("reverse_proxy", nil, []caddyfile.Segment{to(s)})); err != nil {
 			return err
 		}
 		for _, u := range h.Upstreams {
-			parsed[i] = append(parsed[i], u.Dial)
-			backups++
-		}
-	}
-	for _, u := range proxy.Upstreams[:len(proxy.Upstreams)-backups] {
-		primaries[u.Dial] = true
-	}
-	for i, s := range b.backups {
-		for _, dial := range parsed[i] {
-			if primaries[dial] {
-				return at(s).Errf("backup %s: it is an upstream already", dial)
+			if times[u.Dial] > 1 {
+				return at(s).Errf("backup %s: it is an upstream already", u.Dial)
 			}
-			if tier, ok := b.policy.Tiers[dial]; ok {
-				return at(s).Errf("backup %s: it has tier %d by another option", dial, tier)
+			if tier, ok := b.policy.Tiers[u.Dial]; ok {
+				return at(s).Errf("backup %s: it has tier %d by another option", u.Dial, tier)
 			}
 			if b.policy.Tiers == nil {
 				b.policy.Tiers = make(map[string]int)
 			}
-			b.policy.Tiers[dial] = backupTier
+			b.policy.Tiers[u.Dial] = backupTier
 		}
 	}
 	return nil
