@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -102,17 +103,21 @@ func (f *Fallback) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		}
 		return nil
 	}
-	if begun.begun || kept.over || !f.lost(w, r, err) {
+	if begun.begun || !f.lost(w, r, err) {
 		return err
+	}
+	again := *r
+	if r.Body == kept {
+		whole, ok := kept.take()
+		if !ok {
+			return err
+		}
+		again.Body = whole
 	}
 	if f.answering.CompareAndSwap(false, true) {
 		f.logger.Warn("no node is left: a model of this process answers", zap.String("model", f.Model), zap.Error(err))
 	}
 	f.answered.Inc()
-	again := *r
-	if r.Body == kept {
-		again.Body = io.NopCloser(io.MultiReader(bytes.NewReader(kept.buf.Bytes()), kept.ReadCloser))
-	}
 	w.Header().Set(FallbackHeader, f.Model)
 	return f.handler.ServeHTTP(w, &again, next)
 }
@@ -142,25 +147,55 @@ func (f *Fallback) lost(w http.ResponseWriter, r *http.Request, err error) bool 
 	return dialing || failure.StatusCode == http.StatusServiceUnavailable
 }
 
-// keptBody keeps what is read of a body.
+// keptBody keeps what is read of a body. A transport that failed may still be
+// reading, so whoever wants what was kept takes it.
 type keptBody struct {
 	io.ReadCloser
-	buf  bytes.Buffer
-	over bool // more was read than is kept
+
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	reading bool
+	over    bool // more was read than is kept
+	taken   bool
 }
 
+var errTaken = errors.New("the request's body is for the fallback now")
+
 func (b *keptBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if b.over {
-		return n, err
+	b.mu.Lock()
+	if b.taken {
+		b.mu.Unlock()
+		return 0, errTaken
 	}
-	if b.buf.Len()+n > bodyLimit {
+	b.reading = true
+	b.mu.Unlock()
+
+	n, err := b.ReadCloser.Read(p)
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = false
+	switch {
+	case b.over || b.taken:
+	case b.buf.Len()+n > bodyLimit:
 		b.over = true
 		b.buf = bytes.Buffer{}
-		return n, err
+	default:
+		b.buf.Write(p[:n])
 	}
-	b.buf.Write(p[:n])
 	return n, err
+}
+
+// take returns the whole body, from its beginning, if it can be had: ok is
+// false when it is too long, or somebody is reading.
+func (b *keptBody) take() (whole io.ReadCloser, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.taken || b.over || b.reading {
+		return nil, false
+	}
+	b.taken = true
+	return io.NopCloser(io.MultiReader(bytes.NewReader(b.buf.Bytes()), b.ReadCloser)), true
 }
 
 // Close leaves the body open for the fallback; the server closes it.

@@ -160,3 +160,30 @@ func TestUnknownFallbackIsAnError(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What the transport read, and what it left, make up the whole body; a longer
+// one than is kept gets the error.
+func TestFallbackWithoutRequestBuffers(t *testing.T) {
+	a := newNode(t)
+	a.answers(dies)
+	c := caddyrun.Start(t, proxy("fallback ner\nhealth off\neject off\nrequest_buffers 0", a))
+	cl := client(t)
+	answered := 0
+	for range 10 { // the transport may be reading still
+		if r := send(cl, "POST", c.URL("GW"), sentence); fellBack(r) {
+			answered++
+		} else if r.status != 502 {
+			t.Errorf("%d %q", r.status, r.body)
+		}
+	}
+	if answered == 0 {
+		t.Error("never answered")
+	}
+	a.kill()
+	if r := send(cl, "POST", c.URL("GW"), sentence); !fellBack(r) {
+		t.Errorf("%d %q", r.status, r.body)
+	}
+	if r := send(cl, "POST", c.URL("GW"), strings.Repeat(" ", bodyLimit+1)); r.status != 413 && r.status != 502 {
+		t.Errorf("too long: %d %q", r.status, r.body)
+	}
+}

@@ -44,8 +44,12 @@ func newNode(t *testing.T) *node {
 func (n *node) start(t *testing.T) {
 	t.Helper()
 	l, err := net.Listen("tcp", n.addr)
-	if err != nil {
-		t.Fatal(err)
+	for end := time.Now().Add(10 * time.Second); err != nil; l, err = net.Listen("tcp", n.addr) {
+		if time.Now().After(end) { // until then a connection may have the port for its own end
+			t.Error(err)
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
