@@ -102,7 +102,9 @@ func (ms *members) discover(now time.Duration, dial string) *member {
 	if m := ms.dynamic[dial]; m != nil {
 		return m
 	}
-	ms.sweep(now)
+	if !ms.released {
+		ms.sweep(now)
+	}
 	if len(ms.dynamic) >= maxDynamic {
 		m := ms.member(dial, balance.NewNode(dial)) // served, not remembered
 		nodes.With(now, dial, func(n *balance.Node) { m.node = n })
@@ -151,7 +153,7 @@ func (ms *members) sweep(now time.Duration) {
 // release gives all nodes back. Dynamic ones stay a while without a user: a
 // configuration that replaces this one meets them only with its first request.
 // Requests of the old configuration may still be under way, and go on with the
-// nodes they know.
+// nodes and the verdicts they know.
 func (ms *members) release(now time.Duration) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -163,7 +165,6 @@ func (ms *members) release(now time.Duration) {
 		m.part()
 		nodes.Release(now, m.node, forgetAfter)
 	}
-	ms.dynamic = make(map[string]*member)
 	ms.released = true
 }
 
