@@ -29,7 +29,7 @@ func (c *Check) ask(ctx context.Context, t Target) (o outcome, reason string) {
 	if err == nil {
 		return passed, ""
 	}
-	var wrong *wrongAnswer
+	var wrong *answerError
 	switch slow := timedOut(err); {
 	case errors.As(err, &wrong) && wrong.busy:
 		return unclear, err.Error()
@@ -49,13 +49,13 @@ func timedOut(err error) bool {
 	return ok && netErr.Timeout()
 }
 
-// wrongAnswer is an answer that does not pass.
-type wrongAnswer struct {
+// answerError is an answer that does not pass.
+type answerError struct {
 	what string
 	busy bool
 }
 
-func (w *wrongAnswer) Error() string { return w.what }
+func (w *answerError) Error() string { return w.what }
 
 func (c *Check) try(ctx context.Context, t Target) error {
 	req, err := t.Request(ctx)
@@ -71,7 +71,7 @@ func (c *Check) try(ctx context.Context, t Target) error {
 	}
 	defer res.Body.Close()
 	if !c.passes(res.StatusCode) {
-		return &wrongAnswer{
+		return &answerError{
 			what: fmt.Sprintf("status %d", res.StatusCode),
 			busy: res.StatusCode == http.StatusTooManyRequests ||
 				res.StatusCode == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != "",
@@ -85,7 +85,7 @@ func (c *Check) try(ctx context.Context, t Target) error {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	if c.Body != nil && !c.Body.Match(body) {
-		return &wrongAnswer{what: "the answer does not match " + c.Body.String()}
+		return &answerError{what: "the answer does not match " + c.Body.String()}
 	}
 	if c.Key != "" {
 		return c.look(body)
@@ -106,26 +106,26 @@ func (c *Check) passes(status int) bool {
 func (c *Check) look(body []byte) error {
 	var value any
 	if err := json.Unmarshal(body, &value); err != nil {
-		return &wrongAnswer{what: "the answer is not JSON"}
+		return &answerError{what: "the answer is not JSON"}
 	}
 	for key := range strings.SplitSeq(c.Key, ".") {
 		object, _ := value.(map[string]any)
 		next, ok := object[key]
 		if !ok {
-			return &wrongAnswer{what: "the answer has no " + c.Key}
+			return &answerError{what: "the answer has no " + c.Key}
 		}
 		value = next
 	}
 	switch value.(type) {
 	case map[string]any, []any:
-		return &wrongAnswer{what: c.Key + " is not a single value"}
+		return &answerError{what: c.Key + " is not a single value"}
 	}
 	text := fmt.Sprint(value)
 	if c.Value != "" && text != c.Value || c.Value == "" && !saysYes(text) {
 		if len(text) > 40 {
 			text = text[:40] + "…"
 		}
-		return &wrongAnswer{what: fmt.Sprintf("%s is %q", c.Key, text)}
+		return &answerError{what: fmt.Sprintf("%s is %q", c.Key, text)}
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func (b *block) defaultChecks(proxy *reverseproxy.Handler) {
 		proxy.HealthChecks.Active = new(reverseproxy.ActiveHealthChecks)
 	}
 	c := proxy.HealthChecks.Active
-	if c.URI == "" && c.Path == "" {
+	if _, given := b.has("health_uri", "health_path"); !given {
 		c.URI = healthPath
 	}
 	if c.Interval == 0 {
