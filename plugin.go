@@ -12,4 +12,5 @@ import (
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpustatus"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/handover"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/inferhandler"
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/modelproxy"
 )

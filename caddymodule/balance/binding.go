@@ -24,7 +24,7 @@ func (b *Balancer) worthWaiting(candidates []Candidate, least float64) bool {
 	backlog := -1.0
 	for i := range candidates {
 		c, v := &candidates[i], &b.views[i]
-		if !v.plain || c.Down || c.Tries > 0 || !c.full() {
+		if !v.plain || c.Down || c.Tries > 0 || !c.NoRoom() {
 			continue
 		}
 		if backlog < 0 {

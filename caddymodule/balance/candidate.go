@@ -43,7 +43,7 @@ const (
 
 func (c *Candidate) rank(state circuit) rank {
 	switch {
-	case c.full():
+	case c.NoRoom():
 		return excluded
 	case c.Down || state != closed:
 		if c.Tries > 0 {
@@ -59,7 +59,8 @@ func (c *Candidate) rank(state circuit) rank {
 	}
 }
 
-func (c *Candidate) full() bool {
+// NoRoom reports whether the node takes no more requests now.
+func (c *Candidate) NoRoom() bool {
 	return c.Full || c.Limit > 0 && c.Node.inFlight.Load() >= int64(c.Limit)
 }
 
@@ -71,4 +72,14 @@ func (c *Candidate) load() float64 {
 func (c *Candidate) warmth(now, slowStart time.Duration) float64 {
 	w := &c.Node.warmup
 	return w.warmth(now, max(c.WarmSince, time.Duration(w.since.Load())), slowStart)
+}
+
+// Takes tells whether the node may get requests at all: it is not full, nor
+// drained by order.
+func (c *Candidate) Takes() bool { return !c.NoRoom() && !c.Node.drained() }
+
+// Healthy tells whether nothing speaks against the node: it is neither down
+// nor ejected.
+func (c *Candidate) Healthy(now time.Duration) bool {
+	return !c.Down && c.Node.breaker.circuit(now) == closed
 }

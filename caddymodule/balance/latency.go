@@ -125,3 +125,21 @@ func fade(x float64) float64 {
 func failureSample(retryAfter time.Duration, average float64) float64 {
 	return max(failureLatency.Seconds(), min(retryAfter, maxRetryAfter).Seconds(), average)
 }
+
+// Answers tells whether the node is known to live without being asked: it has
+// answered since, or has not yet had the requests it is working on for longer
+// than they may well take. A server of one worker answers nothing else
+// meanwhile.
+func (n *Node) Answers(now, since time.Duration) bool {
+	answered := time.Duration(n.latency.answered.Load())
+	if answered == 0 {
+		return false
+	}
+	if answered >= since {
+		return true
+	}
+	silence := n.latency.silence(now)
+	knee, _ := n.knee.value()
+	longer := max(1, float64(n.InFlight())/knee)
+	return silence > 0 && silence <= latencyOverdue*n.latency.known()*longer
+}

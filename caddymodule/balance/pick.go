@@ -214,7 +214,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 		if c.Tier > o.last {
 			o.last = c.Tier
 		}
-		if v.plain && !c.Down && c.Tries == 0 && !c.full() {
+		if v.plain && !c.Down && c.Tries == 0 && !c.NoRoom() {
 			*s = scored{score: score, serves: true}
 			o.best, o.serving = healthy, true
 		} else {
@@ -225,7 +225,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 				s.rank = excluded
 			case c.Down:
 			case v.state == closed:
-				o.serving, o.full = true, o.full || c.full()
+				o.serving, o.full = true, o.full || c.NoRoom()
 				if v.shuns() {
 					s.rank = max(s.rank, avoided)
 					if v.hung && s.rank < unhealthy { // not even when all others are full
@@ -240,7 +240,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 					s.rests = b.rng.Float64() >= v.warmth
 					o.plain = false
 				}
-			case v.state == halfOpen && o.probe < 0 && !c.full() && !c.Node.breaker.probing.Load():
+			case v.state == halfOpen && o.probe < 0 && !c.NoRoom() && !c.Node.breaker.probing.Load():
 				o.probe = i
 			}
 			o.best = min(o.best, s.rank)

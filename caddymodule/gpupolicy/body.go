@@ -21,6 +21,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		b.broken.Store(true)
 	}
+	if n > 0 {
+		b.attempt.request.spent.Store(true)
+	}
 	b.attempt.Resume(clock())
 	return n, err
 }

@@ -1,12 +1,17 @@
 package gpupolicy
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
+
+// ErrUnknownOption is the error of an option that the policy does not have.
+var ErrUnknownOption = errors.New("unrecognized option")
 
 // UnmarshalCaddyfile sets up the policy from Caddyfile tokens:
 //
@@ -23,6 +28,17 @@ import (
 //		avoid_when temperature <celsius>
 //		max_in_flight <number>|auto|off
 //		queue      <requests> <duration> [<priority>] | off
+//		health     <path> {
+//			interval <duration>
+//			timeout  <duration>
+//			rise     <number>
+//			fall     <number>
+//			status   <code|class...>
+//			body     <regexp>
+//			json     <key> [<value>]
+//			header   <field> <value>
+//			start    up|down
+//		}
 //		weight     <address> <number>
 //		tier       <number> <address|cidr...>
 //		slow_start <duration>|off
@@ -55,6 +71,8 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = p.parseMaxInFlight(d, args)
 		case "queue":
 			err = p.parseQueue(d, args)
+		case "health":
+			err = p.parseHealth(d, args)
 		case "weight":
 			err = p.parseWeight(d, args)
 		case "tier":
@@ -66,7 +84,7 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "spill":
 			err = p.parseSpill(d, args)
 		default:
-			err = d.Errf("unrecognized option '%s'", option)
+			err = d.WrapErr(fmt.Errorf("%w '%s'", ErrUnknownOption, option))
 		}
 		if err != nil {
 			return err

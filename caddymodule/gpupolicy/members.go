@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/caddymodule/healthcheck"
 )
 
 const (
@@ -30,9 +31,11 @@ type member struct {
 	digests *digests
 	queue   *balance.Queue
 	sources []*source
+	health  *healthcheck.Watch // nil without checks of our own
 
 	avoided   atomic.Bool  // what avoid said last
-	down      atomic.Bool  // what Caddy's health checks said last
+	down      atomic.Bool  // what health checks said last
+	unhealthy atomic.Bool  // of them, Caddy's
 	warmSince atomic.Int64 // when they last said up again
 	seen      atomic.Int64 // when it was last a candidate; dynamic only
 }
@@ -101,7 +104,9 @@ func (ms *members) discover(now time.Duration, dial string) *member {
 	if m := ms.dynamic[dial]; m != nil {
 		return m
 	}
-	ms.sweep(now)
+	if !ms.released {
+		ms.sweep(now)
+	}
 	if len(ms.dynamic) >= maxDynamic {
 		m := ms.member(dial, balance.NewNode(dial)) // served, not remembered
 		nodes.With(now, dial, func(n *balance.Node) { m.node = n })
@@ -150,7 +155,7 @@ func (ms *members) sweep(now time.Duration) {
 // release gives all nodes back. Dynamic ones stay a while without a user: a
 // configuration that replaces this one meets them only with its first request.
 // Requests of the old configuration may still be under way, and go on with the
-// nodes they know.
+// nodes and the verdicts they know.
 func (ms *members) release(now time.Duration) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -162,7 +167,6 @@ func (ms *members) release(now time.Duration) {
 		m.part()
 		nodes.Release(now, m.node, forgetAfter)
 	}
-	ms.dynamic = make(map[string]*member)
 	ms.released = true
 }
 

@@ -54,6 +54,7 @@ func observe(ctx caddy.Context, h *reverseproxy.Handler, p *Policy) error {
 		p.transport = t
 		inner = t
 	}
+	p.roundTripper = inner
 	h.Transport = &observer{RoundTripper: inner, policy: p}
 	return nil
 }
@@ -75,6 +76,11 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 	var upload *requestBody
 	if arrivesSlowly(r.Body) {
+		if a.request.spent.Load() {
+			settled = true
+			a.end(clock())
+			return nil, errSpent
+		}
 		upload = &requestBody{ReadCloser: r.Body, attempt: a}
 		copied := *r
 		copied.Body = upload
@@ -107,9 +113,14 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	verdict, retryAfter := judge(res)
 	a.Answer(now, verdict, retryAfter)
+	o.policy.tell(r, a, verdict)
 	res.Body = watch(r.Context(), res, a)
 	return res, nil
 }
+
+// errSpent is what becomes of a retry without its body: the next node would be
+// sent less than was announced, and be blamed for it.
+var errSpent = errors.New("the request can't be repeated: its body is larger than request_buffers, and another node was already sent some of it")
 
 func (o *observer) attempt(r *http.Request) *attempt {
 	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)

@@ -146,8 +146,8 @@ func TestHealthChecksDoNotBringADrainedNodeBack(t *testing.T) {
 	u.drain(t)
 	m := &member{dial: u.addr, node: u.node(t), weight: 1, tier: 1}
 	now := clock()
-	p.health(now, m, true) // must tell nobody: p has no logger
-	p.health(now, m, false)
+	p.healthChanged(now, m, true, "health check") // must tell nobody: p has no logger
+	p.healthChanged(now, m, false, "health check")
 	if s := p.state(now, m); s != balance.Drained {
 		t.Errorf("%v", s)
 	}

@@ -105,6 +105,10 @@ type Policy struct {
 	// as long, up to 5 minutes. Negative: never eject.
 	EjectFailures int `json:"eject_failures,omitempty"`
 
+	// Asks nodes whether they can serve. Default: nodes are judged by their
+	// answers to requests, and by reverse_proxy's health checks where it has any.
+	Health *Health `json:"health,omitempty"`
+
 	// How much a tier is over-provisioned: with 1.4 (the default), it spills
 	// to the next when less than 1/1.4 of its weight is healthy.
 	Spill float64 `json:"spill,omitempty"`
@@ -115,11 +119,14 @@ type Policy struct {
 	observed  bool                        // an observer sees the attempts
 	orca      bool                        // nodes tell by their responses
 	transport *reverseproxy.HTTPTransport // made for the handler, if it had none
-	varKey    string                      // of a request's memory in its variables
-	scratch   sync.Pool                   // of *[]balance.Candidate
-	notifier  notifier
-	digests   digests
-	queue     *sharedQueue // nil without one
+
+	roundTripper http.RoundTripper // the handler's, unobserved
+	retries      retries           // of the handler
+	varKey       string            // of a request's memory in its variables
+	scratch      sync.Pool         // of *[]balance.Candidate
+	notifier     notifier
+	digests      digests
+	queue        *sharedQueue // nil without one
 }
 
 // CaddyModule returns the Caddy module information.
@@ -150,6 +157,11 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	if err := p.provisionTelemetry(caddy.NewReplacer()); err != nil {
 		return err
 	}
+	if p.Health != nil {
+		if err := p.Health.provision(caddy.NewReplacer()); err != nil {
+			return err
+		}
+	}
 	handler := parent(ctx)
 	var backlog func() time.Duration
 	if p.openQueue(handler); p.queue != nil {
@@ -168,7 +180,11 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	var static reverseproxy.UpstreamPool
 	if handler != nil {
 		static = handler.Upstreams
+		p.retries = retriesOf(handler)
 		if err := p.checkAddresses(rules, handler); err != nil {
+			return err
+		}
+		if err := observe(ctx, handler, p); err != nil {
 			return err
 		}
 	}
@@ -180,8 +196,6 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 
 	if handler == nil {
 		p.logger.Warn("no reverse_proxy handler found around the policy, so it can't observe what becomes of requests: nodes are chosen by requests in flight alone")
-	} else if err := observe(ctx, handler, p); err != nil {
-		return err
 	}
 	p.observed = handler != nil
 	return register(ctx, p)
@@ -250,6 +264,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	}
 	state := p.request(r)
 	state.abandon(clock())
+	state.forgetTold(r)
 	if p.queue != nil {
 		return p.wait(pool, r, w, state)
 	}
@@ -266,10 +281,7 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 	*candidates = (*candidates)[:0]
 	for i, u := range pool {
 		m := p.members.get(now, i, u)
-		down := !u.Healthy()
-		if down != m.down.Load() {
-			p.health(now, m, down)
-		}
+		down := p.isDown(now, m, u)
 		warmSince := time.Duration(m.warmSince.Load())
 		if warmSince != 0 && m.node.Warmth(now, warmSince, p.slowStart()) == 1 {
 			p.warmed(now, m, warmSince)
@@ -290,6 +302,7 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 	a := new(attempt)
 	chosen, _ := p.balancer.Pick(now, *candidates, &a.Attempt)
 	if chosen < 0 {
+		p.refused(r, *candidates)
 		for _, c := range *candidates {
 			_, drained := c.Node.Drained()
 			full = full || !drained
@@ -306,29 +319,9 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 	if p.queue != nil {
 		a.queue = p.queue.Queue
 	}
+	a.outlook = p.outlook(now, state, *candidates, chosen)
 	state.reserve(r, a)
 	return pool[chosen], false
-}
-
-// health notes that Caddy's health checks changed their mind.
-func (p *Policy) health(now time.Duration, m *member, down bool) {
-	if !m.down.CompareAndSwap(!down, down) {
-		return
-	}
-	if !down {
-		m.warmSince.Store(int64(now))
-		m.node.Recover(now)
-	}
-	if _, drained := m.node.Drained(); drained {
-		return // and stays so
-	}
-	c := balance.Change{Node: m.node, Old: balance.Down, New: balance.Down, Reason: "health check", At: now}
-	if down {
-		c.Old = m.node.State(now, p.slowStart())
-	} else {
-		c.New = p.state(now, m)
-	}
-	p.note(c)
 }
 
 // note is for changes that only the policy knows of.

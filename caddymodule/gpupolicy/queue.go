@@ -154,15 +154,21 @@ func (p *Policy) wait(pool reverseproxy.UpstreamPool, r *http.Request, w http.Re
 	}
 	began := clock()
 	var chosen *reverseproxy.Upstream
+	tries := 0
 	err := p.queue.Wait(r.Context(), urgency, func() bool {
 		var full bool
+		tries++
 		chosen, full = p.pick(pool, r, state)
 		return chosen != nil || !full
 	})
 	queueWait.Observe((clock() - began).Seconds())
 	if err == nil {
+		if chosen != nil && tries > 1 {
+			tellBusy(r, false) // as the tries before had told
+		}
 		return chosen
 	}
+	tellBusy(r, true)
 	if state != nil {
 		state.refused = true
 	}

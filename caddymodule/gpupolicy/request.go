@@ -16,9 +16,10 @@ import (
 type request struct {
 	of      *http.Request // Caddy's clone: the same one for all attempts
 	visited []visit
-	few     [4]visit // backs visited, so that most requests allocate once
-	pending *attempt // reserved, not yet seen by the observer
-	refused bool     // by the queue
+	few     [4]visit    // backs visited, so that most requests allocate once
+	pending *attempt    // reserved, not yet seen by the observer
+	refused bool        // by the queue
+	spent   atomic.Bool // some of a body that can't be sent again was sent
 }
 
 type visit struct {
@@ -70,6 +71,7 @@ func (s *request) visit(n *balance.Node) {
 // without closing the response body.
 func (s *request) reserve(r *http.Request, a *attempt) {
 	s.visit(a.Node())
+	a.request = s
 	s.pending = a
 	a.disarm = context.AfterFunc(r.Context(), func() { a.Attempt.EndFor(clock(), a.queue) })
 }
@@ -92,10 +94,12 @@ func (s *request) take() *attempt {
 // attempt is a reservation and the way to end it early.
 type attempt struct {
 	balance.Attempt
-	member *member
-	queue  *balance.Queue // that it waited in, or could have
-	disarm func() bool
-	over   atomic.Bool
+	member  *member
+	queue   *balance.Queue // that it waited in, or could have
+	request *request
+	outlook outlook
+	disarm  func() bool
+	over    atomic.Bool
 }
 
 // end gives the reservation back.

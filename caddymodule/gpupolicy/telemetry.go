@@ -148,13 +148,15 @@ type source struct {
 	trouble bool // that it can't be read has been logged
 }
 
-// attend begins to read what the node says, and finds its standings.
+// attend begins to check the node and to read what it says, and finds its
+// standings.
 func (p *Policy) attend(m *member) {
 	m.digests = &p.digests
 	if p.queue != nil {
 		m.queue = p.queue.Queue
 		m.node.Audience().Join(m.queue)
 	}
+	p.checkHealth(m)
 	for _, rule := range p.avoidRules() {
 		m.avoid = append(m.avoid, m.node.Avoidance(rule))
 	}
@@ -180,6 +182,9 @@ func (p *Policy) attend(m *member) {
 
 // part ends what attend began.
 func (m *member) part() {
+	if m.health != nil {
+		m.health.Close()
+	}
 	for _, s := range m.sources {
 		if s.watch != nil {
 			s.watch.Close()

@@ -171,6 +171,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	})
 }
 
+// Answers tells whether the handler has more to say to such a request than that
+// its method is wrong.
+func (h *Handler) Answers(r *http.Request) bool {
+	get := r.Method == http.MethodGet || r.Method == http.MethodHead
+	return r.Method == http.MethodPost || get && isHealthPath(r.URL.Path)
+}
+
 // Interface guards.
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)

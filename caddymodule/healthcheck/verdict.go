@@ -1,0 +1,41 @@
+package healthcheck
+
+// outcome is what one check says of its node.
+type outcome uint8
+
+const (
+	passed outcome = iota
+	failed
+	// unclear is a check that was not answered by a node which lives: it is
+	// busy. It neither adds to what a dead node needs to rise, nor leaves a
+	// row of failures unbroken.
+	unclear
+)
+
+// verdict counts outcomes in a row, as HAProxy's rise and fall do.
+type verdict struct {
+	rise, fall    int
+	down          bool
+	passes, fails int // in a row, while they speak against the verdict
+}
+
+// hear takes in an outcome and reports whether it changes the verdict.
+func (v *verdict) hear(o outcome) (changed bool) {
+	switch {
+	case o == failed && v.down:
+		v.passes = 0
+	case o == failed:
+		v.fails++
+		changed = v.fails >= v.fall
+	case v.down && o == passed:
+		v.passes++
+		changed = v.passes >= v.rise
+	case !v.down:
+		v.fails = 0
+	}
+	if changed {
+		v.down = !v.down
+		v.passes, v.fails = 0, 0
+	}
+	return changed
+}
