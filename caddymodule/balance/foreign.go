@@ -42,8 +42,8 @@ const (
 	// foreignMax keeps the last percent, which is rounding, from deciding.
 	foreignMax = 0.95
 
-	// Between slowdownNoise and its inverse a change is taken for noise: with
-	// several gateways the others' requests are foreign, and come and go.
+	// Up to slowdownNoise, and down to its inverse, a change is taken for noise:
+	// with several gateways the others' requests are foreign, and come and go.
 	// Beyond slowdownMax it is left to the answers to say more.
 	slowdownNoise = 1.5
 	slowdownMax   = 4
@@ -83,9 +83,23 @@ func (n *Node) hearUtilization(at time.Duration, u float64, interval time.Durati
 	// forgotten here, too.
 	within := min(1, float64(utilizationWindow)/float64(max(interval, 1)))
 	kept := math.Pow(1-t.renewed, within) * fade(float64(interval)/float64(latencyIdle))
+	n.relieve(foreign)
 	t.reference += (foreign - t.reference) * (1 - kept)
 	t.renewed = 0
 	n.compare()
+}
+
+// relieve takes the slowness out of the average that others caused who have
+// left: the node gets too few requests to show it by itself. A node becomes no
+// better by that than it usually is. Called with the lock held.
+func (n *Node) relieve(foreign float64) {
+	t, average, usual := &n.told, n.latency.known(), n.warmup.usual
+	change := (1 - t.reference) / (1 - foreign)
+	if change > 1/slowdownNoise || usual == 0 || average <= usual {
+		return
+	}
+	n.latency.average.Store(math.Float64bits(max(usual, average*change)))
+	t.reference = foreign
 }
 
 // compare works out the slowdown since the latencies in the average. Called
@@ -93,30 +107,16 @@ func (n *Node) hearUtilization(at time.Duration, u float64, interval time.Durati
 func (n *Node) compare() {
 	t := &n.told
 	change := (1 - t.reference) / (1 - load(&t.foreign))
-	switch {
-	case change > slowdownNoise:
-		change = min(change/slowdownNoise, slowdownMax)
-	case change < 1/slowdownNoise:
-		change = max(change*slowdownNoise, 1./slowdownMax)
-	default:
-		change = 1
-	}
-	store(&t.change, change)
+	store(&t.change, max(1, min(change/slowdownNoise, slowdownMax)))
 }
 
-// expected is the latency to reckon with in view of what was told of the GPU. A
-// node that others have left is taken for one like its peers, not for a better
-// one: that is for its answers to say.
-func (t *told) expected(now time.Duration, average, median, shedAt float64) float64 {
+// expected is the latency to reckon with in view of what was told of the GPU.
+func (t *told) expected(now time.Duration, average, shedAt float64) float64 {
 	trust := t.trust(now)
 	if trust == 0 {
 		return average
 	}
-	change := load(&t.change)
-	if change < 1 && average > median {
-		average = max(median, average*(1+(change-1)*trust))
-	}
 	ramp := min(1, max(0, (load(&t.usage)-shedAt)/shedRamp))
-	penalty := max(change, 1+(shedPenalty-1)*load(&t.foreign))
+	penalty := max(load(&t.change), 1+(shedPenalty-1)*load(&t.foreign))
 	return average * (1 + (penalty-1)*ramp*trust)
 }

@@ -55,23 +55,29 @@ func TestCotenantCostsLittleMoreThanTheBound(t *testing.T) {
 }
 
 // Each gateway has to learn of a co-tenant by a slow answer of its own, unless
-// it is told.
+// it is told. The more a node is used, the more requests can meet who comes:
+// what counts is how many do for each that the node gets in a second.
 func TestFreshTelemetrySparesSlowAnswers(t *testing.T) {
-	met := func(tel simTelemetry) (n int) {
-		for seed := range uint64(5) {
+	met := func(tel simTelemetry) float64 {
+		met, used := 0, 0
+		for seed := range uint64(7) {
 			s := scenario{nodes: withTenant(0.85, 80*sec), rate: 30, length: 16 * time.Minute, gateways: 4, telemetry: tel, seed: seed + 1}
 			for _, p := range simulate(s, newGPU).picks {
-				if since := p.at % (160 * sec); p.node == 0 && since >= 80*sec && since < 85*sec {
-					n++
+				switch since := p.at % (160 * sec); {
+				case p.node != 0:
+				case since >= 80*sec && since < 85*sec:
+					met++
+				case since >= 60*sec && since < 80*sec:
+					used++
 				}
 			}
 		}
-		return n
+		return 20 * float64(met) / float64(used)
 	}
 	without, with := met(simTelemetry{}), met(each(sec))
-	t.Logf("requests sent beside the co-tenant in its first 5 s: %d without telemetry, %d with", without, with)
-	if float64(with) > 0.9*float64(without) {
-		t.Errorf("%d requests met the co-tenant, %d without telemetry", with, without)
+	t.Logf("requests sent beside the co-tenant in its first 5 s, in seconds of the node's rate before: %.2f without telemetry, %.2f with", without, with)
+	if with > 0.9*without {
+		t.Errorf("%.2f seconds' requests met the co-tenant, %.2f without telemetry", with, without)
 	}
 }
 
@@ -175,5 +181,19 @@ func TestForeignShareIsWhatIsNotOwn(t *testing.T) {
 		if got := load(&n.told.foreign); got < test.others-0.01 || got > test.others+0.01 {
 			t.Errorf("own %g, others %g: foreign share %g", test.own, test.others, got)
 		}
+	}
+}
+
+// A node that others leave is used again at once, and not more than before.
+func TestNodeThatOthersLeaveIsUsedAgain(t *testing.T) {
+	for _, gateways := range []int{1, 4} {
+		s := scenario{nodes: withTenant(0.85, time.Minute), rate: 100, length: 3 * time.Minute, gateways: gateways, telemetry: each(sec), seed: 7}
+		r := simulate(s, newGPU)
+		before, beside, back := r.share(0, 20*sec, time.Minute), r.share(0, time.Minute+3*sec, 2*time.Minute), r.share(0, 2*time.Minute+5*sec, 2*time.Minute+35*sec)
+		t.Logf("%d gateways: share %.0f %% before, %.1f %% beside the co-tenant, %.0f %% from 5 s after it left", gateways, 100*before, 100*beside, 100*back)
+		if beside > 0.03 || back < 0.2 || back > 0.5 {
+			t.Errorf("%d gateways: the node's share was %.0f %%, %.1f %% beside the co-tenant, and %.0f %% from 5 s after it left", gateways, 100*before, 100*beside, 100*back)
+		}
+		better(t, "p99 when it is back to p99 before", r.percentile(99, 2*time.Minute, 2*time.Minute+30*sec), r.percentile(99, 10*sec, time.Minute), 1.3)
 	}
 }

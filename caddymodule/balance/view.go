@@ -73,7 +73,7 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 		if share := load(&n.told.share); share != 0 {
 			v.weight *= 1 - (1-share)*trust
 		}
-		told := n.told.expected(now, v.latency, b.pool.median, b.shedAt)
+		told := n.told.expected(now, v.latency, b.shedAt)
 		v.latency, v.slowdown = told, told/v.latency
 	}
 	knee *= v.weight / c.Weight
