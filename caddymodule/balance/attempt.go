@@ -194,7 +194,8 @@ func (a *Attempt) end(now time.Duration) change {
 			n.heard()
 		}
 	case answered:
-		if l := n.limit.Load(); l != nil {
+		// A validation error or a websocket tells nothing of what the node can do.
+		if l := n.limit.Load(); l != nil && a.verdict != Alive {
 			l.Done(now, a.waiting, a.place, a.verdict)
 		}
 	default:
