@@ -25,8 +25,11 @@ import (
 var kneeGrid = [...]float64{1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128}
 
 const (
-	// kneeMemory is the time constant with which evidence fades.
+	// kneeMemory is the time constant with which evidence fades, but one answer
+	// leaves kneeKeep of it: a node that was avoided for a while has not become
+	// a single worker by that.
 	kneeMemory = 30 * time.Second
+	kneeKeep   = 0.98
 
 	// kneePrior is how much evidence a doubling of the knee takes, in squared
 	// log residuals: about what three answers differ by (lognormal with sigma
@@ -67,7 +70,7 @@ func (k *knee) learn(waited float64, n int, keep float64, since time.Duration) {
 		}
 		return
 	}
-	fade := math.Exp(-float64(since) / float64(kneeMemory))
+	fade := max(kneeKeep, math.Exp(-float64(since)/float64(kneeMemory)))
 	best, least := 0, math.Inf(1)
 	for i := range kneeGrid {
 		sample := logarithm - kneeLog(n, i)
