@@ -17,9 +17,9 @@ type AvoidRule struct {
 // A node is avoided after enterAfter samples at or beyond the limit, for at
 // least avoidDwell, and until leaveAfter samples are below the limit by
 // leaveBelow of it: values hover around limits, and a node that joins and
-// leaves with each sample is worse than either (the values are those of the
-// simulation in which the score was chosen). What a node says of its own
-// health is a verdict already, and believed at once.
+// leaves with each sample is worse than either. The values are reasoned, not
+// measured: two samples are no slip, and ten seconds let a cache be freed. What
+// a node says of its own health is a verdict already, and believed at once.
 const (
 	enterAfter = 2
 	leaveAfter = 3

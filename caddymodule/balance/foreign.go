@@ -29,8 +29,8 @@ import (
 //
 // Above shed_at a node loses near ties as well, whatever its answers say: load
 // moves away from it while others have room. The simulator shows what each of
-// this buys, and that no telemetry makes it worse than none by more than 5 %
-// (foreign_test.go).
+// this buys, and that telemetry, right or wrong, makes nothing worse by more than
+// chance (foreign_test.go).
 
 const (
 	utilizationWindow = time.Second // NVML: between 1/6 s and 1 s, by the card

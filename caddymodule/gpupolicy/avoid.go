@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/internal/telemetryfile"
 )
 
 // avoidable are the signals that avoid_when knows.
@@ -80,58 +81,40 @@ func avoidReason(a *balance.Avoidance) string {
 	return "the node says that it can't serve"
 }
 
-// parseTelemetry reads `telemetry <kind> [<address>] { map …; send …; device … }`.
+// parseTelemetry reads the telemetry option, and which GPU a node has.
 func (p *Policy) parseTelemetry(d *caddyfile.Dispenser, args []string) error {
-	if len(args) < 1 || len(args) > 2 {
-		return d.ArgErr()
-	}
 	var t Telemetry
-	t.Kind = args[0]
-	if len(args) == 2 {
-		t.Address = args[1]
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		args := d.RemainingArgs()
-		switch option {
-		case "map":
-			if len(args) < 2 {
-				return d.ArgErr()
-			}
-			if _, ok := t.Mapping[args[0]]; ok {
-				return d.Errf("map %s: given twice", args[0])
-			}
-			if t.Mapping == nil {
-				t.Mapping = make(map[string]string)
-			}
-			t.Mapping[args[0]] = strings.Join(args[1:], " ")
-		case "send":
-			if len(args) != 1 {
-				return d.ArgErr()
-			}
-			t.Send = args[0]
-		case "device":
-			if len(args) != 2 {
-				return d.Err("device: want the upstream's address and an index or a UUID")
-			}
-			if _, ok := t.Devices[args[0]]; ok {
-				return d.Errf("device of %s: given twice", args[0])
-			}
-			if t.Devices == nil {
-				t.Devices = make(map[string]string)
-			}
-			t.Devices[args[0]] = args[1]
-			notePlace(d, deviceRule(args[0]))
-		default:
-			return d.Errf("unrecognized option '%s': telemetry knows map, send and device", option)
+	config, err := telemetryfile.Unmarshal(d, args, "map, send and device", func(option string, args []string) (known bool, err error) {
+		if option != "device" {
+			return false, nil
 		}
+		return true, t.parseDevice(d, args)
+	})
+	if err != nil {
+		return err
 	}
+	t.Config = config
 	if !strings.Contains(t.Address, "{env.") {
 		if err := t.check(); err != nil {
 			return d.WrapErr(err)
 		}
 	}
 	p.Telemetry = append(p.Telemetry, t)
+	return nil
+}
+
+func (t *Telemetry) parseDevice(d *caddyfile.Dispenser, args []string) error {
+	if len(args) != 2 {
+		return d.Err("device: want the upstream's address and an index or a UUID")
+	}
+	if _, ok := t.Devices[args[0]]; ok {
+		return d.Errf("device of %s: given twice", args[0])
+	}
+	if t.Devices == nil {
+		t.Devices = make(map[string]string)
+	}
+	t.Devices[args[0]] = args[1]
+	notePlace(d, deviceRule(args[0]))
 	return nil
 }
 

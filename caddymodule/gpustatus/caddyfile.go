@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/gpustatus/nodeagent"
 	"github.com/caddy-infer/caddy-infer/gpuprobe"
+	"github.com/caddy-infer/caddy-infer/internal/telemetryfile"
 )
 
 func init() {
@@ -134,41 +135,13 @@ func (s *Status) option(d *caddyfile.Dispenser, option string) error {
 
 func (s *Status) telemetry(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
-	if len(args) < 1 || len(args) > 2 {
-		return d.ArgErr()
-	}
-	if args[0] == "off" {
-		if len(args) > 1 {
-			return d.ArgErr()
-		}
+	if len(args) == 1 && args[0] == "off" {
 		s.NoTelemetry = true
 		return nil
 	}
-	c := gpuprobe.Config{Kind: args[0]}
-	if len(args) == 2 {
-		c.Address = args[1]
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		switch d.Val() {
-		case "map":
-			args := d.RemainingArgs()
-			if len(args) < 2 {
-				return d.ArgErr()
-			}
-			if c.Mapping == nil {
-				c.Mapping = map[string]string{}
-			}
-			if _, ok := c.Mapping[args[0]]; ok {
-				return d.Errf("map %s is given twice", args[0])
-			}
-			c.Mapping[args[0]] = strings.Join(args[1:], " ")
-		case "send":
-			if err := textArg(d, &c.Send); err != nil {
-				return err
-			}
-		default:
-			return d.Errf("unrecognized option '%s': telemetry knows map and send", d.Val())
-		}
+	c, err := telemetryfile.Unmarshal(d, args, "map and send", nil)
+	if err != nil {
+		return err
 	}
 	if err := checkSource(c); err != nil {
 		return d.WrapErr(err)
