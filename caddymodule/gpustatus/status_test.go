@@ -341,11 +341,24 @@ func TestAReloadForgetsNothing(t *testing.T) {
 		api ` + api.URL + `
 	}
 }`
-	c.Reload(config)
-	eventually(t, "the new configuration's health", func() bool { return fetch(t, "GET "+c.URL("NODE")).status == 200 })
-	c.Reload(strings.Replace(config, "gpu_status {", "header X-New yes\n\tgpu_status {", 1))
-	http.DefaultClient.CloseIdleConnections()
-	if a := fetch(t, "GET "+c.URL("NODE")); a.status != 200 || a.header.Get("X-New") != "yes" {
+	// A server that is shutting down may still answer, so each configuration
+	// says which one it is.
+	as := func(name string) string {
+		return strings.Replace(config, "gpu_status {", "header X-Config "+name+"\n\tgpu_status {", 1)
+	}
+	says := func(name string) (a answer) {
+		t.Helper()
+		eventually(t, "an answer of the configuration "+name, func() bool {
+			http.DefaultClient.CloseIdleConnections()
+			a = fetch(t, "GET "+c.URL("NODE"))
+			return a.header.Get("X-Config") == name
+		})
+		return a
+	}
+	c.Reload(as("first"))
+	eventually(t, "the new configuration's health", func() bool { return says("first").status == 200 })
+	c.Reload(as("second"))
+	if a := says("second"); a.status != 200 {
 		t.Errorf("%+v", a)
 	}
 }

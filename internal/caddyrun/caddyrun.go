@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -100,7 +101,25 @@ func (c *Instance) Load(caddyfile string) error {
 	if err != nil {
 		return err
 	}
-	return caddy.Load(config, true)
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	c.awaitOldServers()
+	return nil
+}
+
+// awaitOldServers returns when the servers of the configuration before accept
+// no more: a reload only starts their shutdown, and on a busy machine one of
+// them may still take a connection, which it then answers by what it knew, or
+// resets.
+func (c *Instance) awaitOldServers() {
+	for _, addr := range c.addrs {
+		_, port, _ := net.SplitHostPort(addr)
+		deadline := time.Now().Add(5 * time.Second)
+		for caddy.ListenerUsage("tcp", ":"+port)+caddy.ListenerUsage("tcp", addr) > 1 && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // Log returns what Caddy has logged so far, one JSON object per line.
