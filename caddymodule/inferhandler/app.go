@@ -62,7 +62,8 @@ type Model struct {
 	// for each CPU that Go may use.
 	Workers int `json:"workers,omitempty"`
 
-	// Threads used inside one forward pass. Default: 1.
+	// Threads used inside one forward pass. Default: the engine's choice; "go"
+	// gives a pass that is alone all CPUs, and one to each under load.
 	Threads int `json:"threads,omitempty"`
 
 	// BatchSize is the most windows of text in one forward pass. Default: 32.
