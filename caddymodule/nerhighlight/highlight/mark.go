@@ -56,17 +56,17 @@ func appendOpen(b []byte, l look, id int, last bool) []byte {
 	} else {
 		b = append(b, `" data-type="`...)
 	}
-	b = appendEscaped(b, l.label)
+	b = appendAttr(b, l.label)
 	if l.raw != "" {
 		b = append(b, `" data-raw="`...)
-		b = appendEscaped(b, l.raw)
+		b = appendAttr(b, l.raw)
 	}
 	if l.score != "" {
 		b = append(b, `" data-score="`...)
 		b = append(b, l.score...)
 	}
 	b = append(b, `" title="`...)
-	b = appendEscaped(b, l.title)
+	b = appendAttr(b, l.title)
 	return append(b, `">`...)
 }
 
@@ -94,6 +94,21 @@ func appendEscaped(b []byte, s string) []byte {
 		default:
 			b = utf8.AppendRune(b, r)
 		}
+	}
+	return b
+}
+
+// appendAttr appends the value of an attribute in ASCII, which is the same in
+// every Charset.
+func appendAttr(b []byte, s string) []byte {
+	for _, r := range s {
+		if r >= utf8.RuneSelf {
+			b = append(b, "&#"...)
+			b = strconv.AppendInt(b, int64(r), 10)
+			b = append(b, ';')
+			continue
+		}
+		b = appendEscaped(b, string(r))
 	}
 	return b
 }

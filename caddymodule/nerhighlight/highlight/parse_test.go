@@ -117,7 +117,7 @@ func TestEveryShapeIsRead(t *testing.T) {
 			`[{"时间":[{"text":"2月8日上午","start":0,"end":6,"probability":0.98}],"选手":[{"text":"谷爱凌","start":6,"end":9,"probability":0.90}]}]`,
 			"2月8日上午谷爱凌以188分获得金牌", "时间:2月8日上午[0,6)=0.98 选手:谷爱凌[6,9)=0.90",
 		},
-		"LAC": {`[["马云","在","杭州","阿里巴巴","总部"],["PER","p","LOC","ORG","n"]]`, "", plain},
+		"LAC":            {`[["马云","在","杭州","阿里巴巴","总部"],["PER","p","LOC","ORG","n"]]`, "", plain},
 		"LAC, two words": {`[["马云","来"],["PER","v"]]`, "马云来", "PER:马云[0,2)"},
 		"Gradio, wire": {
 			`{"data":[[{"token":"马云","class_or_confidence":"PER"},{"token":"在","class_or_confidence":null},{"token":"杭州","class_or_confidence":"LOC"}]]}`,
