@@ -47,7 +47,8 @@ func (b *batch) rune(r rune, start, end int32) {
 	if b.space >= 0 {
 		// A line break between characters that are written without spaces is
 		// where the source was wrapped, not a space.
-		if len(b.at) > b.open.at && !(b.newline && wide(r) && wide(b.lastRune)) {
+		wrapped := b.newline && wide(r) && wide(b.lastRune)
+		if len(b.at) > b.open.at && !wrapped {
 			b.text = append(b.text, ' ')
 			b.at = append(b.at, place32{b.space, b.space + 1})
 		}

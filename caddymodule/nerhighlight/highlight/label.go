@@ -58,6 +58,7 @@ func wide(r rune) bool {
 	switch width.LookupRune(r).Kind() {
 	case width.EastAsianWide, width.EastAsianFullwidth:
 		return !unicode.Is(unicode.Hangul, r)
+	default:
+		return false
 	}
-	return false
 }

@@ -36,12 +36,11 @@ func Parse(body []byte, texts []string) ([]Document, error) {
 		return nil, ErrUnknown
 	}
 	known := len(answers) == len(texts)
+	if !known {
+		texts = make([]string, len(answers))
+	}
 	docs := make([]Document, len(answers))
-	for i := range answers {
-		text := ""
-		if known {
-			text = texts[i]
-		}
+	for i, text := range texts {
 		var err error
 		if docs[i], err = answers[i].resolve(text, known); err != nil {
 			return nil, err

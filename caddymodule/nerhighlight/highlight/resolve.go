@@ -52,8 +52,14 @@ var (
 
 	// everySystem in the order of how common they are.
 	everySystem = []system{
-		{codePoints, false}, {utf16Units, false}, {codePoints, true}, {byteUnits, false},
-		{graphemeUnits, false}, {utf16Units, true}, {byteUnits, true}, {graphemeUnits, true},
+		{codePoints, false},
+		{utf16Units, false},
+		{codePoints, true},
+		{byteUnits, false},
+		{graphemeUnits, false},
+		{utf16Units, true},
+		{byteUnits, true},
+		{graphemeUnits, true},
 	}
 )
 

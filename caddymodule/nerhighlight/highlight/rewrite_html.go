@@ -46,13 +46,15 @@ func (r *Rewriter) runHTML(src io.Reader) error {
 		case html.TextToken:
 			// The names of raw-text elements begin a stretch that is skipped,
 			// so what is not skipped here is text with references.
-			if w.skipping == "" && !(xml && bytes.HasPrefix(r.b.raw[base:], []byte("<![CDATA["))) {
+			cdata := xml && bytes.HasPrefix(r.b.raw[base:], []byte("<![CDATA["))
+			if w.skipping == "" && !cdata {
 				r.b.addText(r.b.raw[base:], base, r.dec, true)
 			}
 		case html.StartTagToken, html.SelfClosingTagToken:
 			r.startTag(z, &w, base, kind == html.SelfClosingTagToken, xml)
 		case html.EndTagToken:
 			r.endTag(z, &w, base)
+		default: // comments, the doctype
 		}
 		if err := r.limits(); errors.Is(err, errGivenUp) {
 			return r.pass(z.Buffered())
@@ -86,6 +88,7 @@ func (r *Rewriter) startTag(z *html.Tokenizer, w *walk, base int, selfClosing, x
 			kind = skipBlock
 		case inline:
 			kind = skipLine
+		default:
 		}
 	}
 	switch kind {
@@ -97,6 +100,7 @@ func (r *Rewriter) startTag(z *html.Tokenizer, w *walk, base int, selfClosing, x
 			c = '\n'
 		}
 		r.b.barrier(base, c)
+	default:
 	}
 	if !void && (kind == hidden || kind == skipLine || kind == skipBlock) {
 		w.skipping, w.depth, w.kind = string(name), 1, kind
@@ -137,6 +141,7 @@ func (r *Rewriter) element(name []byte) element {
 			return inline
 		case skipBlock:
 			return block
+		default:
 		}
 	}
 	return e

@@ -56,7 +56,7 @@ func reference(run []byte) (n int, text string) {
 			n++
 			break
 		}
-		if !(c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c == '#' && n == 1) {
+		if alphanumeric := c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'; !alphanumeric && (c != '#' || n != 1) {
 			break
 		}
 		n++
