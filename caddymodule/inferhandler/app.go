@@ -195,6 +195,19 @@ func (a *App) Digest(nameOrRef string) (string, error) {
 	return inference.Digest(ref)
 }
 
+// Acquire returns the model of that name or reference, as handlers find it, for
+// another module of the same configuration, which releases it in its Cleanup.
+// again opens it once more, for what is still under way after that.
+func (a *App) Acquire(nameOrRef string) (m *inference.Model, again func() (*inference.Model, error), err error) {
+	ref, opts, err := a.resolve(nameOrRef)
+	if err != nil {
+		return nil, nil, err
+	}
+	again = func() (*inference.Model, error) { return inference.Acquire(ref, opts) }
+	m, err = again()
+	return m, again, err
+}
+
 func isDirectory(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
