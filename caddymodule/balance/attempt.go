@@ -141,6 +141,7 @@ func (a *Attempt) measure(now time.Duration) {
 	knee, _ := n.knee.value()
 	keep, since := n.latency.observe(now, waited/max(1, float64(a.load)/knee))
 	n.knee.learn(waited, a.load, keep, since)
+	n.recent.add(now, waited)
 	n.warmup.answer(now, a.began, waited/max(1, float64(a.load)/knee))
 	if t := &n.told; t.learned {
 		t.reference = t.reference*keep + load(&t.foreign)*(1-keep)
@@ -238,6 +239,7 @@ func (a *Attempt) succeed(now time.Duration) change {
 
 func (a *Attempt) fail(now time.Duration) change {
 	n := a.node
+	n.failures.Add(1)
 	old := n.State(now, a.balancer.slowStart)
 	if !n.breaker.fail(now, a.began, a.balancer.breaker, jitter(a.balancer.seed, now)) {
 		return change{}

@@ -26,12 +26,14 @@ type Node struct {
 	audience  Audience
 	picks     [reasons]atomic.Uint64
 	ejections atomic.Uint64
+	failures  atomic.Uint64
 	changed   atomic.Pointer[Change] // the last one
 
 	mu sync.Mutex // guards writes to what is above, and what follows
 	// Attempts without an answer, by the time since when they wait.
 	first, last *Attempt
 	history     history
+	recent      recent
 }
 
 // NewNode returns a node of which nothing is known yet. Most callers want
@@ -93,6 +95,10 @@ func (n *Node) Picks(r Reason) uint64 { return n.picks[r].Load() }
 
 // Ejections returns how often the node was ejected.
 func (n *Node) Ejections() uint64 { return n.ejections.Load() }
+
+// Failures returns how many requests the node failed: errors and answers that
+// it was at fault for, and answers that it broke off.
+func (n *Node) Failures() uint64 { return n.failures.Load() }
 
 // LastChange returns the newest change of state that was reported of the node;
 // ok is false if none was.

@@ -61,6 +61,7 @@ type Balancer struct {
 	pool    poolView
 	views   []view    // of the candidates of the last pick, by position
 	known   []float64 // scratch of refresh
+	record  recorder
 }
 
 // scored is what a pick works out of a candidate, beyond its view.
@@ -107,9 +108,12 @@ func New(o Options) *Balancer {
 func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason) {
 	b.mu.Lock()
 	chosen, reason := b.choose(now, candidates)
+	b.draft(now, candidates, chosen, reason)
 	for chosen >= 0 && !b.reserve(now, &candidates[chosen], a, reason == Probe, b.views[chosen].others) {
 		chosen, reason = b.choose(now, candidates)
+		b.draft(now, candidates, chosen, reason)
 	}
+	b.record.keep()
 	warmed := b.warmed
 	b.warmed = nil
 	b.mu.Unlock()

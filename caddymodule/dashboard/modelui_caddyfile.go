@@ -9,36 +9,12 @@ import (
 )
 
 func init() {
-	httpcaddyfile.RegisterDirective("model_ui", parseModelUI)
+	httpcaddyfile.RegisterDirective("model_ui", func(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+		return parsePage(h, new(ModelUI))
+	})
 	// Before every handler that may serve the API or the rest of the site, since
 	// the page passes on what isn't its own.
 	httpcaddyfile.RegisterDirectiveOrder("model_ui", httpcaddyfile.Before, "abort")
-}
-
-// parseModelUI gives a leading path its meaning here: the page's mount point
-// with everything below it, where Caddy would take it for a matcher of exactly
-// that path and the assets would go missing.
-func parseModelUI(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
-	h.Next() // directive name
-	isPath := h.NextArg() && strings.HasPrefix(h.Val(), "/")
-	h.Reset()
-	h.Next()
-	ui := new(ModelUI)
-	if isPath {
-		h.Reset()
-		if err := ui.UnmarshalCaddyfile(h.Dispenser); err != nil {
-			return nil, err
-		}
-		return h.NewRoute(nil, ui), nil
-	}
-	matchers, err := h.ExtractMatcherSet()
-	if err != nil {
-		return nil, err
-	}
-	if err := ui.UnmarshalCaddyfile(h.Dispenser); err != nil {
-		return nil, err
-	}
-	return h.NewRoute(matchers, ui), nil
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:

@@ -31,6 +31,11 @@ type Status struct {
 	// milliseconds, of requests that find room at the node; null while nothing
 	// is known.
 	LatencyMS *float64 `json:"latency_ms"`
+	// P50MS and P95MS are percentiles of the time to first byte of the last
+	// 128 answers of the last minute, as clients waited for them, in
+	// milliseconds; null without any.
+	P50MS *float64 `json:"p50_ms"`
+	P95MS *float64 `json:"p95_ms"`
 	// Knee is up to how many requests in flight the node has shown to serve
 	// without slowing down, null while nothing is known.
 	Knee *float64 `json:"knee"`
@@ -55,6 +60,8 @@ type Status struct {
 	Picks map[string]uint64 `json:"picks"`
 	// Ejections is how often failures ejected the node.
 	Ejections uint64 `json:"ejections"`
+	// Failures counts the requests that the node failed.
+	Failures uint64 `json:"failures"`
 	// Telemetry is what the node says of itself, null where nothing is
 	// configured to tell.
 	Telemetry *TelemetryStatus `json:"telemetry"`
@@ -86,6 +93,9 @@ type TelemetryStatus struct {
 	// Errors say why a source can't be read.
 	Errors []string `json:"errors,omitempty"`
 }
+
+// quantilesOf is how old answers count for percentiles.
+const quantilesOf = time.Minute
 
 // located is a Status and where it comes from.
 type located struct {
@@ -178,15 +188,17 @@ func newStatus(v view) located {
 		InUse:    v.policy != nil,
 		InFlight: n.InFlight(),
 		Score:    e.Score,
-		Factors: Factors{
-			LatencyMS: 1000 * e.Factors.Latency, Slowdown: e.Factors.Slowdown,
-			Load: e.Factors.Load, Knee: e.Factors.Knee, Weight: e.Factors.Weight, Warmth: e.Factors.Warmth,
-		},
+		Factors:  newFactors(e.Factors),
 		Weight:           e.Factors.Weight,
 		ConfiguredWeight: v.member.weight,
 		Tier:             v.member.tier,
 		Picks:            make(map[string]uint64),
 		Ejections:        n.Ejections(),
+		Failures:         n.Failures(),
+	}
+	if q, ok := n.Quantiles(clock(), quantilesOf, 0.5, 0.95); ok {
+		p50, p95 := 1000*q[0].Seconds(), 1000*q[1].Seconds()
+		s.P50MS, s.P95MS = &p50, &p95
 	}
 	if l, ok := n.Latency(); ok {
 		ms := 1000 * l.Seconds()

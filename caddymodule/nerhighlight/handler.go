@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/nerhighlight/highlight"
+	"github.com/caddy-infer/caddy-infer/internal/accept"
 )
 
 func init() { caddy.RegisterModule(new(Handler)) }
@@ -166,7 +167,7 @@ func wishOf(r *http.Request) wish {
 			return wishFragment
 		}
 	}
-	if prefersHTML(r.Header.Values("Accept")) {
+	if accept.Prefers(r.Header, "text/html", "application/json") {
 		return wishPage
 	}
 	return wishNothing

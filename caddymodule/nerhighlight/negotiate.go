@@ -3,43 +3,10 @@ package nerhighlight
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"mime"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 )
-
-// prefersHTML tells whether an Accept header gives text/html more weight than
-// application/json (RFC 9110, 12.5.1): browsers do, programs say */* or JSON.
-func prefersHTML(accept []string) bool {
-	html, json := 0.0, 0.0
-	htmlRank, jsonRank := 0, 0
-	for _, line := range accept {
-		for part := range strings.SplitSeq(line, ",") {
-			media, params, err := mime.ParseMediaType(part)
-			if err != nil {
-				continue
-			}
-			q := 1.0
-			if v, ok := params["q"]; ok {
-				if q, err = strconv.ParseFloat(v, 64); err != nil || q < 0 || q > 1 {
-					continue
-				}
-			}
-			// The most specific range counts.
-			consider := func(weight *float64, rank *int, exact, kind string) {
-				specific := slices.Index([]string{"*/*", kind, exact}, media) + 1
-				if specific > *rank {
-					*weight, *rank = q, specific
-				}
-			}
-			consider(&html, &htmlRank, "text/html", "text/*")
-			consider(&json, &jsonRank, "application/json", "application/*")
-		}
-	}
-	return html > json
-}
 
 // readable are the content codings that answers are read in.
 var readable = []string{"gzip", "zstd", "identity"}

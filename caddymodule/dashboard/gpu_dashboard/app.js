@@ -1,0 +1,98 @@
+// The page is rendered by the gateway. Each event brings what it looks like
+// now; only what differs is put in, so that focus, open details and selected
+// text stay.
+
+const live = document.getElementById("live");
+const lost = document.getElementById("lost");
+const pause = document.getElementById("pause");
+const text = document.body.dataset;
+
+let source, shown = new Date();
+
+function connect() {
+	source = new EventSource("events?lang=" + encodeURIComponent(text.lang));
+	source.onmessage = (event) => {
+		lost.hidden = true;
+		shown = new Date();
+		const next = document.createElement("template");
+		next.innerHTML = JSON.parse(event.data);
+		children(live, next.content);
+	};
+	source.onerror = () => { // the browser connects again by itself, unless it was told not to
+		say(text.lost.replace("{time}", shown.toLocaleTimeString(text.lang)));
+		if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+	};
+}
+
+function say(message) {
+	lost.textContent = message;
+	lost.hidden = false;
+}
+
+// children makes the children of one element those of another.
+function children(old, next) {
+	const keyed = new Map();
+	for (const e of old.children) if (e.dataset.key) keyed.set(e.localName + e.dataset.key, e);
+	let at = old.firstChild;
+	for (const node of [...next.childNodes]) {
+		let same = node.dataset?.key ? keyed.get(node.localName + node.dataset.key) : at;
+		if (same && !node.dataset?.key && (same.nodeType !== node.nodeType || same.nodeName !== node.nodeName || same.dataset?.key)) same = undefined;
+		if (!same) {
+			old.insertBefore(node, at);
+			continue;
+		}
+		if (same === at) at = at.nextSibling;
+		else old.insertBefore(same, at);
+		if (node.nodeType !== Node.ELEMENT_NODE) {
+			if (same.data !== node.data) same.data = node.data;
+			continue;
+		}
+		attributes(same, node);
+		children(same, node);
+	}
+	while (at) {
+		const after = at.nextSibling;
+		at.remove();
+		at = after;
+	}
+}
+
+function attributes(old, next) {
+	for (const {name, value} of next.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+	for (const {name} of [...old.attributes]) {
+		if (!next.hasAttribute(name) && !(name === "open" && old.localName === "details")) old.removeAttribute(name);
+	}
+}
+
+// Orders go in the background; without script the form sends them.
+live.addEventListener("submit", async (event) => {
+	event.preventDefault();
+	const button = event.submitter;
+	const body = new URLSearchParams(new FormData(event.target));
+	body.set("order", button.value);
+	button.disabled = true;
+	try {
+		const response = await fetch("orders", {method: "POST", body, headers: {"X-Requested-With": "fetch"}});
+		if (!response.ok) {
+			let {error} = await response.json().catch(() => ({error: response.status}));
+			say(text.failed + " " + error);
+		}
+	} catch (error) {
+		say(text.failed + " " + error.message);
+	} finally {
+		button.disabled = false;
+	}
+});
+
+pause.addEventListener("click", () => {
+	if (source) {
+		source.close();
+		source = undefined;
+	} else {
+		connect();
+	}
+	pause.textContent = source ? text.pause : text.go;
+	pause.setAttribute("aria-pressed", !source);
+});
+
+connect();

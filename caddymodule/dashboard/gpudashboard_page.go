@@ -1,0 +1,227 @@
+package dashboard
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
+)
+
+//go:embed gpu_dashboard
+var dashboardFiles embed.FS
+
+func dashboardFile(name string) []byte {
+	b, err := dashboardFiles.ReadFile("gpu_dashboard/" + name)
+	if err != nil {
+		panic(err) // an embedded file: can only fail in a build that no test has seen
+	}
+	return b
+}
+
+var dashboardAssets = map[string]document{
+	"gpu_dashboard/app.css":  newDocument("text/css; charset=utf-8", dashboardFile("app.css")),
+	"gpu_dashboard/app.js":   newDocument("text/javascript; charset=utf-8", dashboardFile("app.js")),
+	"gpu_dashboard/icon.svg": newDocument("image/svg+xml", dashboardFile("icon.svg")),
+}
+
+var dashboardStrings = func() (t map[string]map[string]string) {
+	if err := json.Unmarshal(dashboardFile("strings.json"), &t); err != nil {
+		panic(err) // an embedded file, as above
+	}
+	return t
+}()
+
+var dashboardTemplate = template.Must(template.New("").Funcs(template.FuncMap{
+	"ms": milliseconds, "percent": percentOf, "share": shareOf, "number": numberOf,
+	"ago": ago, "clock": func(t time.Time) string { return t.Format("15:04:05.0") },
+	"spark": spark, "shade": shade, "lower": strings.ToLower, "score": func(s float64) string { return milliseconds(1000 * s) },
+}).ParseFS(dashboardFiles, "gpu_dashboard/*.html"))
+
+// dashboardView is what the templates see.
+type dashboardView struct {
+	*dashboardState
+	T                              map[string]string
+	Lang, OtherLang, OtherLangName string
+	Title                          string
+	Orders                         bool
+	Rows                           []dashboardRow
+	Up                             int
+}
+
+// dashboardRow is a node with what the templates would have to work out.
+type dashboardRow struct {
+	dashboardNode
+	StateName string
+	Age       string // of the telemetry
+	GPU       string
+	GPUValue  float64 // 0 to 100, -1 for unknown
+	Mem       string
+	MemValue  float64
+	Temp      string
+	Drained   bool
+	For       string
+	Errors    []string
+}
+
+func (m *GPUDashboard) view(state *dashboardState, lang string, orders bool) dashboardView {
+	other := "en"
+	if lang == "en" {
+		other = "zh"
+	}
+	v := dashboardView{
+		dashboardState: state, T: dashboardStrings[lang], Lang: lang, OtherLang: other,
+		OtherLangName: dashboardStrings[other]["name"], Title: m.Title, Orders: orders,
+	}
+	if v.Title == "" {
+		v.Title = v.T["title"]
+	}
+	for _, n := range state.Nodes {
+		row := dashboardRow{
+			dashboardNode: n, StateName: v.T["state_"+n.State], GPUValue: -1, MemValue: -1,
+			Drained: n.State == "drained" || n.State == "draining", For: ago(state.Time.Sub(n.Since)),
+		}
+		switch n.State {
+		case "up", "slow_start", "avoided":
+			v.Up++
+		}
+		row.telemetry(n.Telemetry)
+		v.Rows = append(v.Rows, row)
+	}
+	return v
+}
+
+// SharePercent is Share for the bar.
+func (r dashboardRow) SharePercent() float64 { return 100 * r.Share }
+
+func (r *dashboardRow) telemetry(t *gpupolicy.TelemetryStatus) {
+	if t == nil {
+		return
+	}
+	r.Errors = t.Errors
+	if t.AgeSeconds != nil {
+		r.Age = ago(time.Duration(*t.AgeSeconds * float64(time.Second)))
+	}
+	if v, ok := t.GPUUtilizationPercent.Get(); ok {
+		r.GPU, r.GPUValue = percentOf(v), v
+	}
+	if v, ok := t.GPUUsagePercent.Get(); ok {
+		r.Mem, r.MemValue = percentOf(v), v
+	}
+	var temps []string
+	for _, d := range t.Devices {
+		if c, ok := d.TemperatureC.Get(); ok {
+			temps = append(temps, strconv.FormatFloat(c, 'f', 0, 64))
+		}
+	}
+	if len(temps) > 0 {
+		r.Temp = strings.Join(temps, ", ") + " °C"
+	}
+}
+
+func (m *GPUDashboard) renderPage(state *dashboardState, lang string, orders bool) ([]byte, error) {
+	return execute("page.html", m.view(state, lang, orders))
+}
+
+// renderBody renders what changes.
+func (m *GPUDashboard) renderBody(state *dashboardState, lang string, orders bool) ([]byte, error) {
+	return execute("body.html", m.view(state, lang, orders))
+}
+
+func execute(name string, v dashboardView) ([]byte, error) {
+	var b bytes.Buffer
+	if err := dashboardTemplate.ExecuteTemplate(&b, name, v); err != nil {
+		return nil, fmt.Errorf("rendering the dashboard: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// milliseconds writes a time that may not be known with three digits.
+func milliseconds(v any) string {
+	var ms float64
+	switch v := v.(type) {
+	case float64:
+		ms = v
+	case *float64:
+		if v == nil {
+			return "–"
+		}
+		ms = *v
+	}
+	switch {
+	case math.IsInf(ms, 0) || math.IsNaN(ms):
+		return "–"
+	case ms >= 10_000:
+		return strconv.FormatFloat(ms/1000, 'f', 1, 64) + " s"
+	case ms >= 100:
+		return strconv.FormatFloat(ms, 'f', 0, 64) + " ms"
+	default:
+		return strconv.FormatFloat(ms, 'g', 3, 64) + " ms"
+	}
+}
+
+func percentOf(v float64) string { return strconv.FormatFloat(v, 'f', 0, 64) + " %" }
+func shareOf(v float64) string   { return percentOf(100 * v) }
+
+func numberOf(v any) string {
+	switch v := v.(type) {
+	case *float64:
+		if v == nil {
+			return "–"
+		}
+		return strconv.FormatFloat(*v, 'g', 3, 64)
+	case float64:
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// ago writes a duration as people say it.
+func ago(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return strconv.FormatFloat(max(0, d.Seconds()), 'f', 1, 64) + " s"
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + " s"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+}
+
+// spark returns the points of a line through values, in a box of 60 by 16.
+func spark(values []float64) string {
+	if len(values) < 2 {
+		return ""
+	}
+	top := 1e-9
+	for _, v := range values {
+		top = max(top, v)
+	}
+	var b strings.Builder
+	for i, v := range values {
+		x := 60 - float64(len(values)-1-i)*60/(historyLength-1)
+		fmt.Fprintf(&b, "%.1f,%.1f ", x, 15-14*v/top)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// shade is the class of a bar: the levels of which the articles warn.
+func shade(percent float64) string {
+	switch {
+	case percent >= 90:
+		return "high"
+	case percent >= 75:
+		return "raised"
+	default:
+		return "normal"
+	}
+}
