@@ -50,22 +50,29 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// own are the namespaces that the tests get.
-const own = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS
+// inside is a command that runs in new network, mount, process and host name
+// namespaces, as root, and ends with this process.
+func inside(name string, args ...string) *exec.Cmd {
+	enter := []string{"unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child"}
+	if os.Geteuid() != 0 {
+		enter = append([]string{"sudo", "--non-interactive", "env", insideKey + "=" + os.Getenv(insideKey)}, enter...)
+	}
+	cmd := exec.Command(enter[0], append(append(enter[1:], name), args...)...) //nolint:gosec // the tests' own
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	return cmd
+}
 
 // available tells what the tests lack on this machine.
 func available() error {
 	for program, pkg := range map[string]string{
-		"ip": "iproute2", "keepalived": "keepalived", "curl": "curl", "nsenter": "util-linux", "systemd-analyze": "systemd",
+		"ip": "iproute2", "keepalived": "keepalived", "curl": "curl", "nsenter": "util-linux", "unshare": "util-linux", "systemd-analyze": "systemd",
 	} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%w: install Debian's %s (and have /usr/sbin in PATH)", err, pkg)
 		}
 	}
-	cmd := exec.Command("true")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: own}
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("new network, mount and process namespaces need root (CAP_SYS_ADMIN): %w", err)
+	if out, err := inside("true").CombinedOutput(); err != nil {
+		return fmt.Errorf("new namespaces need root (CAP_SYS_ADMIN) or a sudo without a password: %w: %s", err, out)
 	}
 	return nil
 }
@@ -84,11 +91,12 @@ func again() (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	runtime.LockOSThread()                    // the child ends with the thread that made it
-	cmd := exec.Command(self, os.Args[1:]...) //nolint:gosec // ourselves
-	cmd.Env = append(os.Environ(), insideKey+"="+dir)
+	runtime.LockOSThread() // the child ends with the thread that made it
+	if err := os.Setenv(insideKey, dir); err != nil {
+		return 0, err
+	}
+	cmd := inside(self, os.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: own, Pdeathsig: syscall.SIGKILL}
 	var failed *exec.ExitError
 	if err := cmd.Run(); errors.As(err, &failed) {
 		return max(failed.ExitCode(), 1), nil
