@@ -68,8 +68,14 @@ func TestDualActiveOutlivesAHost(t *testing.T) {
 		}
 		time.Sleep(300 * time.Millisecond)
 	}
-	before := a.nodeState("10.0.0.1").Answered
-	eventually(t, "node a to be at work", func() bool { return a.nodeState("10.0.0.1").Answered > before })
+	before, err := nodeState("10.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "node a to be at work", func() bool {
+		now, err := nodeState("10.0.0.1")
+		return err == nil && now.Answered > before.Answered
+	})
 
 	ofOne, ofTwo := one.end(), two.end()
 	judge(t, "users of "+addressOne, ofOne, moves)

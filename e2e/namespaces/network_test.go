@@ -200,19 +200,17 @@ func (h *host) node(flags ...string) *process {
 	}, flags...)...)
 }
 
-// answered is how many requests the host's node has answered since it started.
-func (h *host) nodeState(address string) (s simnode.State) {
-	h.t.Helper()
-	resp, err := http.Get("http://" + address + ":9081")
+// nodeState asks the model service of a host what it does.
+func nodeState(address string) (s simnode.State, err error) {
+	resp, err := controlClient.Get("http://" + address + ":9081")
 	if err != nil {
-		h.t.Fatal(err)
+		return s, err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
-		h.t.Fatal(err)
-	}
-	return s
+	return s, json.NewDecoder(resp.Body).Decode(&s)
 }
+
+var controlClient = &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // A node takes 50 ms and four requests at a time: 80 a second.
 const service = 50 * time.Millisecond
@@ -229,8 +227,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 
 // answers tells whether a URL answers 200.
 func answers(url string) bool {
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get(url)
+	resp, err := controlClient.Get(url)
 	if err != nil {
 		return false
 	}
