@@ -88,7 +88,7 @@ func run(ctx context.Context, o *options, out io.Writer) error {
 	if o.caddy != "" {
 		binaries.Caddy = o.caddy
 	}
-	fmt.Fprintf(os.Stderr, "seed %d, %v: go run ./bench/soak -duration %v -seed %d\n", o.seed, o.duration, o.duration, o.seed)
+	fmt.Fprintf(os.Stderr, "go run ./bench/soak -duration %v -seed %d -rate %v -nodes %d -out %d\n", o.duration, o.seed, o.rate, o.nodes, o.out)
 	var report *report
 	var text string
 	for attempt := 1; ; attempt++ {
@@ -139,7 +139,13 @@ func soak(ctx context.Context, o *options, b gateway.Binaries) (*report, error) 
 	samples := make(chan []sample, 1)
 	go func() { samples <- w.watch(loaded, begin) }()
 	events := make(chan error, 1)
-	go func() { events <- w.play(loaded, begin, plan(o)) }()
+	go func() {
+		err := w.play(loaded, begin, plan(o))
+		if err != nil {
+			done()
+		}
+		events <- err
+	}()
 	result := openloop.Run(loaded, openloop.Config{
 		URL: w.gateway.URL("/predict"), NodeHeader: simnode.NodeHeader, Timeout: time.Minute,
 	}, openloop.Poisson(o.seed, openloop.Phase{For: o.duration, Rate: o.rate}))
@@ -147,7 +153,7 @@ func soak(ctx context.Context, o *options, b gateway.Binaries) (*report, error) 
 		return nil, fmt.Errorf("%w\n%s", err, w.gateway.Log())
 	}
 	done()
-	r := &report{options: o, result: result, samples: <-samples, counts: w.counts, events: w.played, idle: idle}
+	r := &report{options: o, result: result, samples: <-samples, counts: w.counts, idle: idle}
 	r.violations = append(w.violations, w.rest(ctx, &r.after, idle)...)
 	r.judge()
 	return r, nil

@@ -71,6 +71,9 @@ func plan(o *options) []event {
 		}
 		if random.IntN(3) == 0 || out >= o.out || until[e.node] > at {
 			e.kind = others[random.IntN(len(others))]
+			if e.kind == weight && until[e.node] > at {
+				e.kind = reload // the node may be unknown
+			}
 			events = append(events, e)
 			continue
 		}

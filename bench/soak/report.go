@@ -21,7 +21,6 @@ type report struct {
 	samples     []sample
 	idle, after sample // before the load, and after it
 	counts      map[kind]int
-	events      int
 	flat        []flatness
 	violations  []string
 }

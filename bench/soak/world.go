@@ -38,7 +38,6 @@ type world struct {
 	drained map[int]int // picks of drained nodes when they were drained
 
 	counts     map[kind]int
-	played     int
 	violations []string
 }
 
@@ -112,7 +111,6 @@ func (w *world) play(ctx context.Context, begin time.Time, events []event) error
 		if err := w.happen(e); err != nil {
 			return fmt.Errorf("at %v, %s of node %d: %w", e.at, e.kind, e.node, err)
 		}
-		w.played++
 		if !e.end {
 			w.counts[e.kind]++
 		}
