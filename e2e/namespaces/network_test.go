@@ -45,6 +45,7 @@ func newWire(t *testing.T, name, router string) *wire {
 type host struct {
 	t    *testing.T
 	name string
+	wire string
 	port string // the switch's end of its cable
 	dir  string // its data
 }
@@ -52,7 +53,7 @@ type host struct {
 func (w *wire) host(name, address string) *host {
 	w.t.Helper()
 	w.hosts++
-	h := &host{t: w.t, name: name, port: fmt.Sprintf("%s-%d", w.name, w.hosts), dir: w.t.TempDir()}
+	h := &host{t: w.t, name: name, wire: w.name, port: fmt.Sprintf("%s-%d", w.name, w.hosts), dir: w.t.TempDir()}
 	must(w.t, "ip", "netns", "add", name)
 	w.t.Cleanup(func() { must(w.t, "ip", "netns", "delete", name) })
 	must(w.t, "ip", "link", "add", h.port, "type", "veth", "peer", "name", "eth0", "netns", name)
@@ -68,6 +69,11 @@ func (w *wire) host(name, address string) *host {
 // unplug pulls the host's cable; plug puts it back.
 func (h *host) unplug() { h.t.Helper(); must(h.t, "ip", "link", "set", h.port, "down") }
 func (h *host) plug()   { h.t.Helper(); must(h.t, "ip", "link", "set", h.port, "up") }
+
+// isolate takes the host off the switch, of which it learns nothing; rejoin puts
+// it back.
+func (h *host) isolate() { h.t.Helper(); must(h.t, "ip", "link", "set", h.port, "nomaster") }
+func (h *host) rejoin()  { h.t.Helper(); must(h.t, "ip", "link", "set", h.port, "master", h.wire) }
 
 // has tells whether the host has an address now.
 func (h *host) has(address string) bool {

@@ -144,7 +144,7 @@ func TestTwoRegionsCarryEachOther(t *testing.T) {
 		from := ofEast.now()
 		act()
 		time.Sleep(d)
-		phases = append(phases, window{what, from, ofEast.now()})
+		phases = append(phases, window{what: what, from: from, to: ofEast.now()})
 	}
 	phase("before", 4*time.Second, func() {})
 	phase("one node of east is cut off", 8*time.Second, east.nodes[1].unplug)
@@ -187,7 +187,7 @@ func TestTwoRegionsCarryEachOther(t *testing.T) {
 	if n := e.Failed(); n > 0 {
 		t.Errorf("users of east lost %d requests in spite of a retry:\n%v", n, e.Failures())
 	}
-	away := window{"", phases[5].from, phases[6].to} // when the gateway was, or was just back
+	away := window{from: phases[5].from, to: phases[6].to} // when the gateway was, or was just back
 	for i := range e.Records {
 		if failed := failedAttempt(&e.Records[i]); failed != nil && !away.has(failed) && !away.outlived(failed) {
 			t.Errorf("sent at %v, failed after %v, though the gateway was there: %s", failed.Intended, failed.Latency, failed.Error)
