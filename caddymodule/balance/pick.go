@@ -100,7 +100,8 @@ func New(o Options) *Balancer {
 // index and why. It returns -1 when every candidate is full or drained, or
 // every healthy one is full: being busy is no reason to try nodes that are
 // known to fail. With Options.Backlog it also returns -1 when a full node
-// would have the request answered sooner.
+// would have the request answered sooner, be it than by a node that it has just
+// been tried at.
 //
 // It looks at all candidates: sampling two (power of two choices) made p99 a
 // hundred times worse on small pools of unequal nodes, where both may be slow.
@@ -155,6 +156,8 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 		// are probed: a backup that stayed ejected would not be there when
 		// it is needed.
 		return sum.probe, Probe
+	case sum.best == tried && sum.full && b.backlog != nil && b.retryWaits(candidates):
+		return -1, Retry
 	case sum.best == tried:
 		return b.lowest(candidates, tried, 0), Retry
 	case sum.best > healthy:
