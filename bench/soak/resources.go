@@ -41,13 +41,13 @@ func (w *world) watch(ctx context.Context, begin time.Time) (samples []sample) {
 			samples = append(samples, s)
 		}
 		if w.options.verbose {
-			w.tell(begin)
+			w.tell(begin, samples)
 		}
 	}
 }
 
-// tell prints what the gateway thinks of its nodes.
-func (w *world) tell(begin time.Time) {
+// tell prints what the gateway thinks of its nodes, and what it holds.
+func (w *world) tell(begin time.Time, samples []sample) {
 	answer, err := w.gateway.Call(http.MethodGet, "/gpu/nodes", "")
 	var views []view
 	if errors.Join(err, json.Unmarshal(answer, &views)) != nil {
@@ -61,6 +61,10 @@ func (w *world) tell(begin time.Time) {
 	for i, n := range w.nodes {
 		v := byAddress[n.Address]
 		fmt.Fprintf(os.Stderr, "  n%d %s %d of %d", i, v.State, v.InFlight, v.Limit)
+	}
+	if len(samples) > 0 {
+		s := samples[len(samples)-1]
+		fmt.Fprintf(os.Stderr, "  %.1f MiB, heap %.1f MiB, %d goroutines, %d files", s.anonymous, s.heap, s.goroutines, s.files)
 	}
 	fmt.Fprintln(os.Stderr)
 }

@@ -30,7 +30,7 @@ func startClients(t *testing.T, seed uint64, rate float64, address, other string
 		defer close(c.done)
 		c.result = openloop.Run(ctx, openloop.Config{
 			URL: "http://" + address + ":8080/predict", Retry: "http://" + other + ":8080/predict",
-			ConnectTimeout: time.Second, Timeout: 20 * time.Second, NodeHeader: simnode.NodeHeader,
+			ConnectTimeout: 2 * time.Second, Timeout: 20 * time.Second, NodeHeader: simnode.NodeHeader,
 		}, arrivals)
 	}()
 	t.Cleanup(func() { c.end() })
