@@ -201,11 +201,11 @@ func (w *world) order(method, path, body string) (v view, err error) {
 }
 
 // rest waits until the gateway has come to rest after the load, and tells what
-// it has not let go of. What it holds then is measured. Caddy keeps connections
-// of a replaced configuration, if they were in use just then, for two minutes.
+// it has not let go of. What it holds then is measured. Connections of a replaced
+// configuration that were in use just then are kept for as long as idle ones.
 func (w *world) rest(ctx context.Context, after *sample, idle sample) (violations []string) {
 	var last []string
-	for deadline := time.Now().Add(150 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		*after, last = w.held(idle)
 		if len(last) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			break
