@@ -174,7 +174,8 @@ func (m window) has(attempt *openloop.Record) bool {
 }
 
 // outlived tells whether a request may have failed for it went over a connection
-// to the host that had the address before.
+// to the host that had the address before: the host that has it now resets it,
+// and what the former one answers cannot leave any more.
 func (m window) outlived(attempt *openloop.Record) bool {
-	return attempt.Intended > m.to && attempt.Reused && attempt.Outcome == openloop.Dropped
+	return attempt.Intended > m.to && attempt.Reused && (attempt.Outcome == openloop.Dropped || attempt.Outcome == openloop.TimedOut)
 }
