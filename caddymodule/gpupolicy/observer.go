@@ -114,6 +114,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	verdict, retryAfter := judge(res)
 	a.Answer(now, verdict, retryAfter)
 	o.policy.tell(r, a, verdict)
+	o.policy.pinAnswer(r, a, verdict, res.Header)
 	res.Body = watch(r.Context(), res, a)
 	return res, nil
 }

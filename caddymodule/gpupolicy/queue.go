@@ -144,18 +144,10 @@ func (p *Policy) closeQueue() {
 func (p *Policy) backlog() time.Duration { return p.queue.Backlog() }
 
 // wait picks a node for a request, once one has room.
-func (p *Policy) wait(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter, state *request) *reverseproxy.Upstream {
-	if state != nil && state.refused {
-		return nil // Caddy tries again without an upstream as often as it retries
-	}
-	urgency := balance.MostUrgent // a retry has waited before
-	if state == nil || len(state.visited) == 0 {
-		urgency = p.urgency(r)
-	}
-	began := clock()
+func (p *Policy) wait(began time.Duration, pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter, state *request) *reverseproxy.Upstream {
 	var chosen *reverseproxy.Upstream
 	tries := 0
-	err := p.queue.Wait(r.Context(), urgency, func() bool {
+	err := p.queue.WaitSince(r.Context(), began, p.urgency(r, state), func() bool {
 		var full bool
 		tries++
 		chosen, full = p.pick(pool, r, state)
@@ -179,7 +171,10 @@ func (p *Policy) wait(pool reverseproxy.UpstreamPool, r *http.Request, w http.Re
 }
 
 // urgency reads what the configuration says of a request's priority.
-func (p *Policy) urgency(r *http.Request) balance.Urgency {
+func (p *Policy) urgency(r *http.Request, state *request) balance.Urgency {
+	if state != nil && len(state.visited) > 0 {
+		return balance.MostUrgent // a retry has waited before
+	}
 	if p.Queue.Priority == "" {
 		return balance.DefaultUrgency
 	}
