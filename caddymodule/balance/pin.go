@@ -42,10 +42,11 @@ const (
 )
 
 // PickPinned reserves in a the node that the request wishes to go to, the one
-// with the highest Candidate.Affinity, if nothing speaks against it; otherwise
-// the next one that it wishes for, of those that it wishes for at all. It
-// returns the index, or -1 when the pin is to be broken or waits, and what
-// became of the wish for the first node.
+// with the highest Candidate.Affinity, if nothing speaks against it. When that
+// is not there to have, it is the next that the request wishes for; when it is
+// overloaded, the best one is called for, and that is for Pick to find. It
+// returns the index, or -1 if the request is to wait or no wish can be met, and
+// what became of the wish for the first node.
 //
 // Loads alone don't break pins before they are gross: a node avoided for its
 // load, spared for its slow start or of a lesser tier gets no new sessions, but
@@ -76,7 +77,7 @@ func (b *Balancer) PickPinned(now time.Duration, candidates []Candidate, a *Atte
 			candidates[i].Node.picks[reason].Add(1)
 			return i, first
 		}
-		if first == PinWaits {
+		if first == PinWaits || first == PinOverloaded {
 			return -1, first
 		}
 	}

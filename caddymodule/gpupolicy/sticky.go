@@ -12,20 +12,19 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 )
 
 // Sticky keeps a client's requests at one node, for services that keep a
-// session there, by a cookie or by a request header. See docs/sticky.md for
-// when a session moves all the same.
+// session there, by a cookie, by a request header, or by both: the header
+// counts where there is one. See docs/sticky.md for when a session moves all
+// the same.
 type Sticky struct {
 	// Gives clients a cookie that names their node.
 	Cookie *StickyCookie `json:"cookie,omitempty"`
@@ -37,8 +36,9 @@ type Sticky struct {
 }
 
 // StickyCookie is the cookie of a session. It is HttpOnly, and Secure where
-// clients use TLS. Its value is a keyed hash (HMAC-SHA-256) of the node's
-// address, so it can't be made up and does not tell the address.
+// clients use TLS. It holds a keyed hash (HMAC-SHA-256) of the node's address,
+// so it can't be made up and does not tell the address, and a random number that
+// ranks the other nodes.
 type StickyCookie struct {
 	// The cookie's name.
 	Name string `json:"name"`
@@ -101,16 +101,16 @@ func (s *Sticky) provision(repl *caddy.Replacer) error {
 }
 
 func (s *Sticky) check() error {
-	if (s.Cookie == nil) == (s.Header == "") {
-		return errors.New("sticky: want one of a cookie and a header")
+	if s.Cookie == nil && s.Header == "" {
+		return errors.New("sticky: want a cookie or a header")
 	}
-	if s.Cookie == nil {
-		if !httpguts.ValidHeaderFieldName(s.Header) {
-			return fmt.Errorf("sticky header: '%s' is not the name of a header", s.Header)
-		}
-		return nil
+	if s.Header != "" && !httpguts.ValidHeaderFieldName(s.Header) {
+		return fmt.Errorf("sticky header: '%s' is not the name of a header", s.Header)
 	}
 	c := s.Cookie
+	if c == nil {
+		return nil
+	}
 	if !httpguts.ValidHeaderFieldName(c.Name) || len(c.Name) > maxCookieName { // both are tokens
 		return fmt.Errorf("sticky cookie: '%s' is not the name of a cookie, up to %d characters", c.Name, maxCookieName)
 	}
@@ -125,22 +125,38 @@ func (s *Sticky) check() error {
 	return nil
 }
 
-// token is what a cookie says of the node with this address.
+// A cookie is the token of its node and a number, both in base64.
+const (
+	tokenBytes  = 16
+	numberBytes = 6
+)
+
+var (
+	tokenLength  = base64.RawURLEncoding.EncodedLen(tokenBytes)
+	numberLength = base64.RawURLEncoding.EncodedLen(numberBytes)
+)
+
+// token is what cookies say of the node with this address.
 func (c *StickyCookie) token(dial string) string {
 	mac := hmac.New(sha256.New, c.key)
 	mac.Write([]byte(dial))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:tokenBytes])
 }
 
-// cookie returns the Set-Cookie value of a node.
-func (c *StickyCookie) cookie(token string, tls bool) string {
+// cookie returns the Set-Cookie value of a session at a node.
+func (c *StickyCookie) cookie(token, number string, tls bool) string {
+	if number == "" {
+		var b [numberBytes]byte
+		_, _ = rand.Read(b[:])
+		number = base64.RawURLEncoding.EncodeToString(b[:])
+	}
 	path := c.Path
 	if path == "" {
 		path = "/"
 	}
 	return (&http.Cookie{
 		Name:     c.Name,
-		Value:    token,
+		Value:    token + number,
 		Path:     path,
 		Secure:   tls,
 		HttpOnly: true,
@@ -151,48 +167,82 @@ func (c *StickyCookie) cookie(token string, tls bool) string {
 // wish is where a request wants to go.
 type wish struct {
 	read   bool
-	tokens []string // of its cookies
-	hash   uint64   // of its header
-	any    bool
+	header bool // it has the header
+	hash   uint64
+	// Of its cookies: a browser sends several of one name if they were set for
+	// several paths. The first that names a node counts.
+	cookies []string
+	home    *member // that the cookie names
+	number  string  // of that cookie
 }
+
+const maxCookies = 4
 
 // read finds out what the request wishes.
 func (s *Sticky) read(r *http.Request) wish {
 	w := wish{read: true}
-	if s.Cookie == nil {
+	if s.Header != "" {
 		value := strings.Join(r.Header.Values(s.Header), ",")
 		if strings.EqualFold(s.Header, "Host") {
 			value = r.Host
 		}
 		if value != "" {
-			w.hash, w.any = hash(value), true
+			w.hash, w.header = hash(value), true
+			return w
 		}
-		return w
 	}
-	// A browser sends several of one name if they were set for several paths.
-	for i, c := range r.CookiesNamed(s.Cookie.Name) {
-		if i == 4 {
-			break
+	if s.Cookie != nil {
+		for _, c := range r.CookiesNamed(s.Cookie.Name) {
+			if len(w.cookies) < maxCookies && len(c.Value) <= tokenLength+numberLength {
+				w.cookies = append(w.cookies, c.Value)
+			}
 		}
-		w.tokens, w.any = append(w.tokens, c.Value), true
 	}
 	return w
 }
 
-// affinity is how much the request wishes to go to the member, 0 for not at all.
-func (w *wish) affinity(m *member) float64 {
-	if !w.any {
-		return 0
-	}
-	if w.tokens == nil {
-		return rendezvous(w.hash, m)
-	}
-	for i, token := range w.tokens {
-		if hmac.Equal([]byte(token), []byte(m.token)) {
-			return 1 / float64(i+1)
+// any tells whether the request wishes anything.
+func (w *wish) any() bool { return w.header || len(w.cookies) > 0 }
+
+// findHome finds the member that the cookies name. What this gateway has not
+// made names nobody.
+func (w *wish) findHome(members []*member) {
+	w.home, w.number = nil, ""
+	for _, c := range w.cookies {
+		for _, m := range members {
+			if len(c) > tokenLength && hmac.Equal([]byte(c[:tokenLength]), []byte(m.token)) {
+				w.home, w.number = m, c[tokenLength:]
+				return
+			}
 		}
 	}
-	return 0
+}
+
+// rank returns the members' affinities, by position, and which comes first, nil
+// if none is wished for.
+//
+// A session that loses its node goes on at the one that its number ranks next,
+// not just at the best: clients such as gradio_client keep the first cookie they
+// get, and all their requests must find the same node.
+func (w *wish) rank(members []*member, affinity []float64) (first *member) {
+	value := w.hash
+	if !w.header {
+		if w.findHome(members); w.home == nil {
+			return nil
+		}
+		value = hash(w.number)
+	}
+	best := 0.0
+	for i, m := range members {
+		affinity[i] = rendezvous(value, m)
+		if m == w.home {
+			affinity[i] = balance.MaxTier + 1
+		}
+		if affinity[i] > best {
+			first, best = m, affinity[i]
+		}
+	}
+	return first
 }
 
 // rendezvous ranks the nodes for a value as weighted rendezvous hashing does
@@ -220,118 +270,13 @@ func mix(x uint64) uint64 {
 
 // identify gives the member what sessions know it by.
 func (s *Sticky) identify(m *member) {
-	switch {
-	case s == nil:
-	case s.Cookie != nil:
-		m.token = s.Cookie.token(m.dial)
-	default:
-		m.seed = hash(m.dial)
-	}
-}
-
-// wish returns what a request wishes, nil if nothing.
-func (p *Policy) wish(r *http.Request, state *request) *wish {
-	if p.Sticky == nil || state == nil || !p.observed {
-		return nil
-	}
-	if !state.wish.read {
-		state.wish = p.Sticky.read(r)
-	}
-	if !state.wish.any {
-		return nil
-	}
-	return &state.wish
-}
-
-// pickPinned picks the node that a request wishes to go to, if it does and
-// nothing speaks against it. With a queue it may wait for that node to have room.
-func (p *Policy) pickPinned(pool reverseproxy.UpstreamPool, r *http.Request, state *request) *reverseproxy.Upstream {
-	w := p.wish(r, state)
-	if w == nil {
-		return nil
-	}
-	var chosen *reverseproxy.Upstream
-	pin := balance.PinNone
-	line := p.lineOf(pool, w)
-	try := func() bool {
-		chosen, pin = p.tryPin(pool, r, state, w, line)
-		return pin != balance.PinWaits
-	}
-	if line == nil {
-		try()
-	} else {
-		_ = line.Wait(r.Context(), p.urgency(r, state), try) // whoever is refused asks the others
-	}
-	if pin == balance.PinWaits {
-		pin = balance.PinFull
-	}
-	countPin(pin)
-	return chosen
-}
-
-// openLine gives the member a line of its own for requests pinned to it. In the
-// queue for all nodes they would hold up those who take any, or give up a pin
-// that is worth some patience.
-func (p *Policy) openLine(m *member) {
-	if p.Sticky == nil || p.queue == nil {
+	if s == nil {
 		return
 	}
-	m.line = queues.acquire("pinned to "+m.dial+" of "+p.queue.key, balance.QueueOptions{
-		Capacity: p.Queue.Capacity,
-		Patience: time.Duration(p.Queue.Patience) / 2, // the rest is for the other nodes
-	})
-	m.node.Audience().Join(m.line.Queue)
-}
-
-func (m *member) closeLine() {
-	if m.line != nil {
-		m.node.Audience().Leave(m.line.Queue)
-		queues.release(m.line)
+	m.seed = hash(m.dial)
+	if s.Cookie != nil {
+		m.token = s.Cookie.token(m.dial)
 	}
-}
-
-// lineOf returns where requests wait that wish for the same node, nil without a
-// queue.
-func (p *Policy) lineOf(pool reverseproxy.UpstreamPool, w *wish) *balance.Queue {
-	if p.queue == nil {
-		return nil
-	}
-	now := clock()
-	var first *member
-	most := 0.0
-	for i, u := range pool {
-		m := p.members.get(now, i, u)
-		if f := w.affinity(m); f > most {
-			first, most = m, f
-		}
-	}
-	if first == nil || first.line == nil {
-		return nil
-	}
-	return first.line.Queue
-}
-
-func (p *Policy) tryPin(pool reverseproxy.UpstreamPool, r *http.Request, state *request, w *wish, line *balance.Queue) (*reverseproxy.Upstream, balance.Pin) {
-	now := clock()
-	candidates := p.scratch.Get().(*[]balance.Candidate)
-	defer p.scratch.Put(candidates)
-	p.look(now, pool, state, candidates)
-	for i, u := range pool {
-		m := p.members.get(now, i, u)
-		(*candidates)[i].Affinity = w.affinity(m)
-		if m.line != nil {
-			(*candidates)[i].Backlog = m.line.Backlog()
-		}
-	}
-	a := new(attempt)
-	chosen, pin := p.balancer.PickPinned(now, *candidates, &a.Attempt)
-	if chosen < 0 {
-		return nil, pin
-	}
-	if a.queue = line; pin != balance.PinKept && p.queue != nil {
-		a.queue = p.queue.Queue
-	}
-	return p.reserved(now, pool, r, state, *candidates, chosen, a), pin
 }
 
 // pinAnswer has an answer give its client the cookie of the node it comes from,
@@ -340,33 +285,36 @@ func (p *Policy) pinAnswer(r *http.Request, a *attempt, v balance.Verdict, heade
 	if p.Sticky == nil || p.Sticky.Cookie == nil || a.member == nil || v != balance.Served && v != balance.Alive {
 		return
 	}
-	if w := &a.request.wish; w.affinity(a.member) > 0 {
+	w := &a.request.wish
+	if w.header || w.home == a.member {
 		return
 	}
 	// Caddy sets the field in requests to nodes, and lets no client forge it.
 	tls := r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"
-	header.Add("Set-Cookie", p.Sticky.Cookie.cookie(a.member.token, tls))
+	header.Add("Set-Cookie", p.Sticky.Cookie.cookie(a.member.token, w.number, tls))
 	header.Add("Cache-Control", `no-cache="Set-Cookie"`) // no shared cache is to pin others (RFC 9111, section 5.2.2.4)
 }
 
 func (p *Policy) parseSticky(d *caddyfile.Dispenser, args []string) error {
-	if p.Sticky != nil {
-		return d.Err("sticky: given twice")
-	}
 	if len(args) != 2 {
 		return d.Err("sticky: want 'cookie <name>' or 'header <name>'")
 	}
-	s := new(Sticky)
-	switch args[0] {
-	case "cookie":
+	if p.Sticky == nil {
+		p.Sticky = new(Sticky)
+	}
+	s := p.Sticky
+	switch {
+	case args[0] == "cookie" && s.Cookie == nil:
 		s.Cookie = &StickyCookie{Name: args[1]}
-	case "header":
+	case args[0] == "header" && s.Header == "":
 		s.Header = args[1]
+	case args[0] == "cookie" || args[0] == "header":
+		return d.Errf("sticky %s: given twice", args[0])
 	default:
 		return d.Errf("sticky: '%s' is neither cookie nor header", args[0])
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if s.Cookie == nil {
+		if args[0] == "header" {
 			return d.Errf("sticky header has no options, but '%s' follows", d.Val())
 		}
 		option := d.Val()
@@ -388,6 +336,5 @@ func (p *Policy) parseSticky(d *caddyfile.Dispenser, args []string) error {
 	if err := s.check(); err != nil {
 		return d.WrapErr(err)
 	}
-	p.Sticky = s
 	return nil
 }

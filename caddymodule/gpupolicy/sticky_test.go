@@ -212,6 +212,32 @@ func TestPinBreaksWhenItsNodeDiesAndStaysBroken(t *testing.T) {
 	idle(t, a, b)
 }
 
+// gradio_client takes the first cookie and no other.
+func TestClientThatKeepsItsOldCookieFindsOneNode(t *testing.T) {
+	all := []*upstream{newUpstream(t), newUpstream(t), newUpstream(t), newUpstream(t)}
+	c := caddyrun.Start(t, proxy(sticky, all...))
+	seen := make(map[string]bool)
+	for range 12 {
+		v := newVisitor(t, c.URL("GW"))
+		home, old := v.asks(), v.cookie
+		if _, err := Drain(home); err != nil {
+			t.Fatal(err)
+		}
+		next := v.asks()
+		for range 6 {
+			v.cookie = old
+			if node := v.asks(); node != next {
+				t.Errorf("without %s: at %s, then at %s", home, next, node)
+			}
+		}
+		seen[next] = true
+		Resume(home)
+	}
+	if len(seen) < 2 {
+		t.Error("all sessions go on at one node")
+	}
+}
+
 func TestDrainMovesVisitors(t *testing.T) {
 	a, b := newUpstream(t), newUpstream(t)
 	c := caddyrun.Start(t, proxy(sticky, a, b))
@@ -266,10 +292,10 @@ func TestCookieIsSecureOverTLS(t *testing.T) {
 	} {
 		r, header := httptest.NewRequest(http.MethodGet, "/", nil), make(http.Header)
 		test.change(r)
-		p.pinAnswer(r, &attempt{member: &member{token: "t"}, request: new(request)}, balance.Served, header)
-		want := "node=t; Path=/ui; HttpOnly; SameSite=None"
+		p.pinAnswer(r, &attempt{member: &member{token: "t"}, request: &request{wish: wish{number: "number"}}}, balance.Served, header)
+		want := "node=tnumber; Path=/ui; HttpOnly; SameSite=None"
 		if test.secure {
-			want = "node=t; Path=/ui; HttpOnly; Secure; SameSite=None"
+			want = "node=tnumber; Path=/ui; HttpOnly; Secure; SameSite=None"
 		}
 		if got := header.Get("Set-Cookie"); got != want {
 			t.Errorf("%s: %s, want %s", test.name, got, want)
@@ -329,6 +355,34 @@ func TestHeaderGoesToTheSameNodeAtEveryGateway(t *testing.T) {
 		if again := askWith(t, cl, c.URL("TWO"), "X-Session", session); again != node {
 			t.Errorf("%s: without its node at %s by one gateway, at %s by the other", session, node, again)
 		}
+	}
+}
+
+func TestHeaderGoesBeforeTheCookie(t *testing.T) {
+	a, b := newUpstream(t), newUpstream(t)
+	c := caddyrun.Start(t, proxy("{\n\tsticky cookie node\n\tsticky header X-Session\n}", a, b))
+	v := newVisitor(t, c.URL("GW"))
+	home := v.asks()
+	moved := false
+	for i := range 20 {
+		session := fmt.Sprint(i)
+		node := askWith(t, v.client, v.url, "X-Session", session)
+		req, _ := http.NewRequest(http.MethodGet, v.url, nil)
+		req.Header.Set("Cookie", v.cookie)
+		req.Header.Set("X-Session", session)
+		resp, err := v.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(body) != node || resp.Header.Get("Set-Cookie") != "" {
+			t.Errorf("at %s instead of %s, given %s", body, node, resp.Header.Get("Set-Cookie"))
+		}
+		moved = moved || node != home
+	}
+	if !moved {
+		t.Error("the header moved nobody")
 	}
 }
 

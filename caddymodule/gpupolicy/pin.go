@@ -1,0 +1,98 @@
+package gpupolicy
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+)
+
+// pickPinned picks the node that a request wishes to go to, if it does and
+// nothing speaks against it. With a queue it may wait for that node to have room.
+func (p *Policy) pickPinned(pool reverseproxy.UpstreamPool, r *http.Request, state *request) *reverseproxy.Upstream {
+	if p.Sticky == nil || state == nil || !p.observed {
+		return nil
+	}
+	w := &state.wish
+	if !w.read {
+		*w = p.Sticky.read(r)
+	}
+	if !w.any() {
+		return nil
+	}
+	now := clock()
+	members := make([]*member, len(pool))
+	for i, u := range pool {
+		members[i] = p.members.get(now, i, u)
+	}
+	affinity := make([]float64, len(pool))
+	first := w.rank(members, affinity)
+	if first == nil {
+		countPin(balance.PinNone)
+		return nil
+	}
+	var chosen *reverseproxy.Upstream
+	pin := balance.PinNone
+	try := func() bool {
+		chosen, pin = p.tryPin(pool, r, state, first, affinity)
+		return pin != balance.PinWaits
+	}
+	if first.line == nil {
+		try()
+	} else {
+		_ = first.line.Wait(r.Context(), p.urgency(r, state), try) // whoever is refused asks the others
+	}
+	if pin == balance.PinWaits {
+		pin = balance.PinFull
+	}
+	countPin(pin)
+	return chosen
+}
+
+func (p *Policy) tryPin(pool reverseproxy.UpstreamPool, r *http.Request, state *request, first *member, affinity []float64) (*reverseproxy.Upstream, balance.Pin) {
+	now := clock()
+	candidates := p.scratch.Get().(*[]balance.Candidate)
+	defer p.scratch.Put(candidates)
+	p.look(now, pool, state, candidates)
+	for i := range *candidates {
+		c := &(*candidates)[i]
+		c.Affinity = affinity[i]
+		if c.Node == first.node && first.line != nil {
+			c.Backlog = first.line.Backlog()
+		}
+	}
+	a := new(attempt)
+	chosen, pin := p.balancer.PickPinned(now, *candidates, &a.Attempt)
+	if chosen < 0 {
+		return nil, pin
+	}
+	if pin == balance.PinKept && first.line != nil {
+		a.queue = first.line.Queue
+	} else if p.queue != nil {
+		a.queue = p.queue.Queue
+	}
+	return p.reserved(now, pool, r, state, *candidates, chosen, a), pin
+}
+
+// openLine gives the member a line of its own for requests pinned to it. In the
+// queue for all nodes they would hold up those who take any, or give up a pin
+// that is worth some patience.
+func (p *Policy) openLine(m *member) {
+	if p.Sticky == nil || p.queue == nil {
+		return
+	}
+	m.line = queues.acquire("pinned to "+m.dial+" of "+p.queue.key, balance.QueueOptions{
+		Capacity: p.Queue.Capacity,
+		Patience: time.Duration(p.Queue.Patience) / 2, // the rest is for the other nodes
+	})
+	m.node.Audience().Join(m.line.Queue)
+}
+
+func (m *member) closeLine() {
+	if m.line != nil {
+		m.node.Audience().Leave(m.line.Queue)
+		queues.release(m.line)
+	}
+}
