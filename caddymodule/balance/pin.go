@@ -83,6 +83,37 @@ func (b *Balancer) PickPinned(now time.Duration, candidates []Candidate, a *Atte
 	}
 }
 
+// PickSession is Pick for the first request of a session, which decides where
+// those to come go. They would all go to the node that happens to be a little
+// faster when little is going on; so each node gets new sessions in proportion to
+// its weight and inversely to its score.
+func (b *Balancer) PickSession(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason) {
+	return b.pick(now, candidates, a, true)
+}
+
+// share draws one of the healthy candidates of a tier. Those whose slow start
+// lets the request pass are drawn only if there is no other.
+func (b *Balancer) share(candidates []Candidate, tier int) int {
+	rests := true
+	for i := range b.scratch {
+		if s := &b.scratch[i]; s.rank == healthy && candidates[i].Tier == tier && !s.rests {
+			rests = false
+		}
+	}
+	chosen, sum := -1, 0.0
+	for i := range b.scratch {
+		s := &b.scratch[i]
+		if s.rank != healthy || candidates[i].Tier != tier || s.rests != rests {
+			continue
+		}
+		share := b.views[i].weight / s.score
+		if sum += share; b.rng.Float64()*sum < share { // the first always is
+			chosen = i
+		}
+	}
+	return chosen
+}
+
 // wished returns the candidate with the highest affinity below a limit, -1 if
 // there is none.
 func wished(candidates []Candidate, below float64) int {

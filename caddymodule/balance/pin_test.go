@@ -145,3 +145,39 @@ func TestNextWishIsMetWhenTheFirstCannotBe(t *testing.T) {
 		t.Errorf("picked %d without a wish, the pin is %v", i, pin)
 	}
 }
+
+// Where a session begins it stays, so nodes a little faster must not get all.
+func TestNewSessionsAreSharedOut(t *testing.T) {
+	b, all := New(Options{}), alike(4)
+	all[1].Node.latency.set(sec, 0.060)
+	all[2].Weight = 2 // twice in the knee that is not yet known, which half of an empty node does not show
+	all[3].Down = true
+	var got [4]int
+	const n = 30000
+	for range n {
+		var a Attempt
+		i, reason := b.PickSession(sec, all, &a)
+		a.End(sec)
+		got[i]++
+		if reason != Best {
+			t.Fatalf("reason %v", reason)
+		}
+	}
+	perfect := 1/0.030 + 1/0.060 + 2/(0.030*congestion(0.5))
+	for i, want := range []float64{1 / 0.030, 1 / 0.060, 2 / (0.030 * congestion(0.5)), 0} {
+		if share := float64(got[i]) / n; math.Abs(share-want/perfect) > 0.015 {
+			t.Errorf("node %d got %.3f of the sessions, want %.3f", i, share, want/perfect)
+		}
+	}
+	for i := range all {
+		all[i].Tier = 2
+	}
+	all[1].Tier = 1
+	for range 100 {
+		var a Attempt
+		if i, _ := b.PickSession(sec, all, &a); i != 1 {
+			t.Fatalf("a session began at a backup")
+		}
+		a.End(sec)
+	}
+}

@@ -3,7 +3,8 @@ package balance
 // Reason says why a node was picked.
 type Reason uint8
 
-// Best has the lowest score, or one within a near tie. Spill is the same in
+// Best has the lowest score, or one within a near tie, or was drawn for a new
+// session. Spill is the same in
 // a less preferred tier than the first healthy one. Probe finds out whether
 // an ejected node is back. Retry goes back to a node that this request was
 // already tried at, for want of another. Panic is picked although it is down

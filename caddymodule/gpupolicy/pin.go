@@ -51,6 +51,11 @@ func (p *Policy) pickPinned(pool reverseproxy.UpstreamPool, r *http.Request, sta
 	return chosen
 }
 
+// beginsSession tells whether the request is to be given a cookie and has none.
+func (p *Policy) beginsSession(state *request) bool {
+	return p.Sticky != nil && p.Sticky.Cookie != nil && state != nil && !state.wish.header && state.wish.home == nil && len(state.visited) == 0
+}
+
 func (p *Policy) tryPin(pool reverseproxy.UpstreamPool, r *http.Request, state *request, first *member, affinity []float64) (*reverseproxy.Upstream, balance.Pin) {
 	now := clock()
 	candidates := p.scratch.Get().(*[]balance.Candidate)

@@ -301,7 +301,11 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 	defer p.scratch.Put(candidates)
 	p.look(now, pool, state, candidates)
 	a := new(attempt)
-	chosen, _ := p.balancer.Pick(now, *candidates, &a.Attempt)
+	pick := p.balancer.Pick
+	if p.beginsSession(state) {
+		pick = p.balancer.PickSession
+	}
+	chosen, _ := pick(now, *candidates, &a.Attempt)
 	if chosen < 0 {
 		p.refused(r, *candidates)
 		for _, c := range *candidates {

@@ -154,7 +154,7 @@ func (c *StickyCookie) cookie(token, number string, tls bool) string {
 	if path == "" {
 		path = "/"
 	}
-	return (&http.Cookie{
+	return (&http.Cookie{ //nolint:gosec // Secure would lose it where clients do not use TLS
 		Name:     c.Name,
 		Value:    token + number,
 		Path:     path,
