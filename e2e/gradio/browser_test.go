@@ -85,6 +85,13 @@ func (b *tab) shows(text string) (node string) {
 	return strings.TrimRight(strings.Fields(value)[0], ":")
 }
 
+func (b *tab) until(expression string) {
+	b.t.Helper()
+	if _, err := chromedp.Run(b.ctx, chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(30*time.Second))); err != nil {
+		b.t.Fatalf("waiting for %s: %v; the page says:\n%s", expression, err, b.text())
+	}
+}
+
 func (b *tab) types(text string) {
 	b.t.Helper()
 	field := chromedp.CSS("#text textarea")
@@ -132,11 +139,17 @@ func TestGradioInABrowser(t *testing.T) {
 			b.click("count")
 			b.shows(home + ": 2")
 
+			// The node dies in the middle of a stream: the page says so, and goes on
+			// with the other as soon as it is asked to.
+			b.types("lost")
+			b.click("stream")
+			b.shows(" 2: lost")
 			for _, n := range nodes {
 				if n.name == home {
 					n.kill()
 				}
 			}
+			b.until(`/connection.*(errored|lost|broke)|error/i.test(document.body.innerText)`)
 			b.types("again")
 			b.click("who")
 			if node := b.shows(": again"); node == home {

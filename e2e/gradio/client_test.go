@@ -190,11 +190,19 @@ func TestGradioClient(t *testing.T) {
 				t.Errorf("after the reload: %s at %s, before: %s at %s", after, node, before, home)
 			}
 
-			// The node dies: nothing that begins now fails, and the session goes on elsewhere.
+			// The node dies: the call under way fails at once, nothing that begins
+			// now does, and the session goes on elsewhere.
+			d.send("stream", "lost")
+			if a := d.next(); a.Streaming == "" {
+				t.Fatalf("no stream: %+v", a)
+			}
 			for _, n := range nodes {
 				if n.name == home {
 					n.kill()
 				}
+			}
+			if a := d.next(); a.Error == "" {
+				t.Errorf("a call whose node died: %+v", a)
 			}
 			if next := d.works("one killed"); next == home {
 				t.Errorf("answered by %s, which is dead", next)

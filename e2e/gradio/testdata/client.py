@@ -4,8 +4,10 @@ Commands come as lines of JSON, {"do": "who", "text": "…"}, and are answered b
 lines of JSON. Clients that keep no cookies name their session by a header.
 """
 
+import concurrent.futures
 import json
 import sys
+import time
 import uuid
 
 import gradio_client
@@ -35,17 +37,19 @@ for line in sys.stdin:
     command = json.loads(line)
     try:
         if command["do"] == "stream":
-            parts = []
-            for part in client.submit(command["text"], api_name="/stream"):
-                parts.append(part)
-                if len(parts) == 3:
-                    say(streaming=part)
-            say(answer=parts[-1], parts=len(parts))
+            job = client.submit(command["text"], api_name="/stream")
+            while not job.done() and len(job.outputs()) < 3:
+                time.sleep(0.01)
+            if not job.done():
+                say(streaming=job.outputs()[2])
+            # Not by iterating over the job, which never ends if that fails.
+            job.result()
+            say(answer=job.outputs()[-1], parts=len(job.outputs()))
         elif command["do"] == "size":
             say(answer=client.predict(upload(command["text"]), api_name="/size"))
         elif command["do"] == "count":
             say(answer=client.predict(api_name="/count"))
         else:
             say(answer=client.predict(command["text"], api_name="/" + command["do"]))
-    except Exception as e:  # whatever the client thinks of
+    except (Exception, concurrent.futures.CancelledError) as e:  # whatever the client thinks of
         say(error=f"{type(e).__name__}: {e}")
