@@ -48,7 +48,7 @@ func parse(stream string) (events []event, retry string) {
 
 const stream = "retry: 3000\n\n: a comment\nid: 1\nevent: token\ndata: {\"a\": 1}\n\n" +
 	"data: first\r\ndata: second\r\nid: 22\r\n\r\n" +
-	"id:333\rdata:x\r\rdata: no id\n\nid\ndata: reset\n\n"
+	"id:333\rdata:x\r\rdata: none\n\nid\ndata: reset\n\n"
 
 // Wherever a stream breaks off, clients see the events that were whole, and then
 // that something is wrong; never half an event for a whole one, and never an ID

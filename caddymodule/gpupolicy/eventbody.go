@@ -1,6 +1,7 @@
 package gpupolicy
 
 import (
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -53,7 +54,7 @@ func (b *eventBody) Read(p []byte) (n int, err error) {
 	if b.failed == nil {
 		n, err = b.responseBody.Read(p)
 		_, _ = b.events.Write(p[:n])
-		if err == nil || err == io.EOF || calledOff(b.ctx, err) {
+		if err == nil || errors.Is(err, io.EOF) || calledOff(b.ctx, err) {
 			return n, err
 		}
 		b.failed, b.end = err, append(b.events.End(), b.goodbye...)
