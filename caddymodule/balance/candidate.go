@@ -27,7 +27,7 @@ type Candidate struct {
 	// Affinity is how much the request wishes to go to this node: the highest
 	// first, 0 for not at all. Only PickPinned looks at it.
 	Affinity float64
-	// Backlog is how long those take who wait already for this very node.
+	// Backlog is how long those take who wait for this very node and come first.
 	Backlog time.Duration
 }
 

@@ -53,17 +53,41 @@ const (
 // keeps those it has. An ejected node is probed by those pinned to it.
 func (b *Balancer) PickPinned(now time.Duration, candidates []Candidate, a *Attempt) (int, Pin) {
 	b.mu.Lock()
+	chosen, reason, pin := b.choosePinned(now, candidates, a)
+	b.mu.Unlock()
+	if chosen < 0 {
+		return -1, pin
+	}
+	n := candidates[chosen].Node
+	n.picks[reason].Add(1)
+	if reason == Probe {
+		b.report(now, n, change{Ejected, Probing, "its ejection is over"})
+	}
+	return chosen, pin
+}
+
+// Pin says what would become of the wish for the first node, and reserves
+// nothing.
+func (b *Balancer) Pin(now time.Duration, candidates []Candidate) Pin {
+	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.survey(now, candidates)
+	if i := wished(candidates, math.Inf(1)); i >= 0 {
+		return b.pin(candidates, i)
+	}
+	return PinNone
+}
+
+func (b *Balancer) choosePinned(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason, Pin) {
 	b.survey(now, candidates)
 	first, below := PinNone, math.Inf(1)
 	for {
 		i := wished(candidates, below)
 		if i < 0 {
-			return -1, first
+			return -1, Sticky, first
 		}
 		below = candidates[i].Affinity
-		pin := b.pin(candidates, i)
-		reason := Sticky
+		pin, reason := b.pin(candidates, i), Sticky
 		if b.views[i].state != closed {
 			reason = Probe
 		}
@@ -73,12 +97,11 @@ func (b *Balancer) PickPinned(now time.Duration, candidates []Candidate, a *Atte
 		if first == PinNone {
 			first = pin
 		}
-		if pin == PinKept {
-			candidates[i].Node.picks[reason].Add(1)
-			return i, first
-		}
-		if first == PinWaits || first == PinOverloaded {
-			return -1, first
+		switch {
+		case pin == PinKept:
+			return i, reason, first
+		case first == PinWaits, first == PinOverloaded:
+			return -1, reason, first
 		}
 	}
 }

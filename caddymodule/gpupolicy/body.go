@@ -29,7 +29,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 // watch returns the response's body such that the attempt ends with it.
-func (p *Policy) watch(r *http.Request, res *http.Response, a *attempt) io.ReadCloser {
+func watch(r *http.Request, res *http.Response, a *attempt) io.ReadCloser {
 	if res.Body == nil || res.Body == http.NoBody {
 		a.end(clock())
 		return res.Body
@@ -37,7 +37,7 @@ func (p *Policy) watch(r *http.Request, res *http.Response, a *attempt) io.ReadC
 	b := &responseBody{ReadCloser: res.Body, ctx: r.Context(), attempt: a}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		if isEventStream(res) {
-			return &eventBody{responseBody: b, logger: p.logger, goodbye: goodbye(r)}
+			return &eventBody{responseBody: b, goodbye: goodbye(r)}
 		}
 		return b
 	}

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"github.com/caddy-infer/caddy-infer/caddymodule/eventstream"
 )
 
@@ -17,7 +15,6 @@ import (
 // been added: clients that know no such event rely on it.
 type eventBody struct {
 	*responseBody
-	logger  *zap.Logger
 	goodbye string
 	events  eventstream.Follower
 	end     []byte // what is left to say
@@ -58,7 +55,6 @@ func (b *eventBody) Read(p []byte) (n int, err error) {
 			return n, err
 		}
 		b.failed, b.end = err, append(b.events.End(), b.goodbye...)
-		b.logger.Warn("a node broke an event stream off", zap.String("node", b.attempt.Node().Addr()), zap.Error(err))
 	}
 	more := copy(p[n:], b.end)
 	if b.end = b.end[more:]; n+more == 0 && len(p) > 0 {

@@ -115,7 +115,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.Answer(now, verdict, retryAfter)
 	o.policy.tell(r, a, verdict)
 	o.policy.pinAnswer(r, a, verdict, res.Header)
-	res.Body = o.policy.watch(r, res, a)
+	res.Body = watch(r, res, a)
 	return res, nil
 }
 

@@ -12,9 +12,6 @@ import (
 // pickPinned picks the node that a request wishes to go to, if it does and
 // nothing speaks against it. With a queue it may wait for that node to have room.
 func (p *Policy) pickPinned(pool reverseproxy.UpstreamPool, r *http.Request, state *request) *reverseproxy.Upstream {
-	if p.Sticky == nil || state == nil || !p.observed {
-		return nil
-	}
 	w := &state.wish
 	if !w.read {
 		*w = p.Sticky.read(r)
@@ -36,13 +33,24 @@ func (p *Policy) pickPinned(pool reverseproxy.UpstreamPool, r *http.Request, sta
 	var chosen *reverseproxy.Upstream
 	pin := balance.PinNone
 	try := func() bool {
-		chosen, pin = p.tryPin(pool, r, state, first, affinity)
+		p.withAffinity(pool, state, affinity, func(now time.Duration, candidates []balance.Candidate) {
+			chosen, pin = p.reservePinned(now, pool, r, state, first, candidates)
+		})
 		return pin != balance.PinWaits
 	}
-	if first.line == nil {
+	line := first.line
+	if line != nil && line.Len() > 0 {
+		pin = p.prospect(pool, state, first, affinity)
+	}
+	switch {
+	case line == nil:
 		try()
-	} else {
-		_ = first.line.Wait(r.Context(), p.urgency(r, state), try) // whoever is refused asks the others
+	case pin == balance.PinFull || pin == balance.PinOverloaded: // those before it are too many
+	default:
+		_ = line.Wait(r.Context(), p.urgency(r, state), try) // whoever is refused asks the others
+		if chosen != nil {
+			queueWait.Observe((clock() - now).Seconds())
+		}
 	}
 	if pin == balance.PinWaits {
 		pin = balance.PinFull
@@ -56,20 +64,35 @@ func (p *Policy) beginsSession(state *request) bool {
 	return p.Sticky != nil && p.Sticky.Cookie != nil && state != nil && !state.wish.header && state.wish.home == nil && len(state.visited) == 0
 }
 
-func (p *Policy) tryPin(pool reverseproxy.UpstreamPool, r *http.Request, state *request, first *member, affinity []float64) (*reverseproxy.Upstream, balance.Pin) {
+// withAffinity calls f with the candidates as they are now.
+func (p *Policy) withAffinity(pool reverseproxy.UpstreamPool, state *request, affinity []float64, f func(time.Duration, []balance.Candidate)) {
 	now := clock()
 	candidates := p.scratch.Get().(*[]balance.Candidate)
 	defer p.scratch.Put(candidates)
 	p.look(now, pool, state, candidates)
 	for i := range *candidates {
-		c := &(*candidates)[i]
-		c.Affinity = affinity[i]
-		if c.Node == first.node && first.line != nil {
-			c.Backlog = first.line.Backlog()
-		}
+		(*candidates)[i].Affinity = affinity[i]
 	}
+	f(now, *candidates)
+}
+
+// prospect is what would become of a request that joins those who wait for its
+// node already.
+func (p *Policy) prospect(pool reverseproxy.UpstreamPool, state *request, first *member, affinity []float64) (pin balance.Pin) {
+	p.withAffinity(pool, state, affinity, func(now time.Duration, candidates []balance.Candidate) {
+		for i := range candidates {
+			if c := &candidates[i]; c.Node == first.node {
+				c.Backlog = first.line.Backlog()
+			}
+		}
+		pin = p.balancer.Pin(now, candidates)
+	})
+	return pin
+}
+
+func (p *Policy) reservePinned(now time.Duration, pool reverseproxy.UpstreamPool, r *http.Request, state *request, first *member, candidates []balance.Candidate) (*reverseproxy.Upstream, balance.Pin) {
 	a := new(attempt)
-	chosen, pin := p.balancer.PickPinned(now, *candidates, &a.Attempt)
+	chosen, pin := p.balancer.PickPinned(now, candidates, &a.Attempt)
 	if chosen < 0 {
 		return nil, pin
 	}
@@ -78,7 +101,7 @@ func (p *Policy) tryPin(pool reverseproxy.UpstreamPool, r *http.Request, state *
 	} else if p.queue != nil {
 		a.queue = p.queue.Queue
 	}
-	return p.reserved(now, pool, r, state, *candidates, chosen, a), pin
+	return p.reserved(now, pool, r, state, candidates, chosen, a), pin
 }
 
 // openLine gives the member a line of its own for requests pinned to it. In the
@@ -92,6 +115,7 @@ func (p *Policy) openLine(m *member) {
 		Capacity: p.Queue.Capacity,
 		Patience: time.Duration(p.Queue.Patience) / 2, // the rest is for the other nodes
 	})
+	m.line.pinned = true
 	m.node.Audience().Join(m.line.Queue)
 }
 

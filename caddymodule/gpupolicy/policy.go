@@ -282,9 +282,12 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	if state != nil && state.refused {
 		return nil // Caddy tries again without an upstream as often as it retries
 	}
-	began := clock()
-	if pinned := p.pickPinned(pool, r, state); pinned != nil {
-		return pinned
+	var began time.Duration // when it began to wait, if it did
+	if p.Sticky != nil && state != nil && p.observed {
+		began = clock()
+		if pinned := p.pickPinned(pool, r, state); pinned != nil {
+			return pinned
+		}
 	}
 	if p.queue != nil {
 		return p.wait(began, pool, r, w, state)

@@ -71,9 +71,6 @@ func TestBrokenEventStreamEndsWithAnError(t *testing.T) {
 				t.Error("the answer looks whole")
 			}
 			eventually(t, "in flight to return to zero", func() bool { return u.inFlight(t) == 0 })
-			if said := strings.Contains(c.Log(), "broke an event stream off"); said != (test.want != "") {
-				t.Errorf("in the log: %v", said)
-			}
 		})
 	}
 }
@@ -114,7 +111,7 @@ func TestClientThatLeavesAnEventStreamBlamesNobody(t *testing.T) {
 	resp.Body.Close()
 	<-left // the node's work is called off
 	eventually(t, "in flight to return to zero", func() bool { return u.inFlight(t) == 0 })
-	if s := nodeStatus(t, u); s.State != "up" || strings.Contains(c.Log(), "broke an event stream off") {
+	if s := nodeStatus(t, u); s.State != "up" {
 		t.Errorf("the node is %s", s.State)
 	}
 }
