@@ -75,6 +75,35 @@ func TestBrokenEventStreamEndsWithAnError(t *testing.T) {
 	}
 }
 
+// The last words arrive before HTTP/2 resets the stream.
+func TestBrokenEventStreamEndsWithAnErrorOverHTTP2(t *testing.T) {
+	u := newUpstream(t)
+	sent := make(chan string)
+	u.answers(events("text/event-stream", sent))
+	c := caddyrun.Start(t, "{\n\tservers {\n\t\tprotocols h1 h2c\n\t}\n}\n"+proxy("", u))
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: protocols}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Get(c.URL("GW"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.ProtoMajor != 2 {
+		t.Fatalf("%s", resp.Proto)
+	}
+	const part = "data: 1\n\n"
+	sent <- part
+	if _, err := io.ReadFull(resp.Body, make([]byte, len(part))); err != nil {
+		t.Fatal(err)
+	}
+	close(sent)
+	if rest, err := io.ReadAll(resp.Body); string(rest) != streamBroken || err == nil {
+		t.Errorf("the stream ends with %q, %v", rest, err)
+	}
+}
+
 func TestWholeEventStreamPassesUntouched(t *testing.T) {
 	u := newUpstream(t)
 	const text = "id: 1\ndata: a\r\n\r\n: ping\n\ndata: half of an ev"

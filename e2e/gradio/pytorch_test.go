@@ -28,8 +28,8 @@ func torch(t *testing.T) string {
 	return ""
 }
 
-// A node dies under load and comes back, with requests in its model: each gets
-// its answer, and the same one that a living node would have given.
+// A node dies under load, with a request in its model, and comes back: each
+// request gets its answer.
 func TestPyTorchServiceLosesNothing(t *testing.T) {
 	python := torch(t)
 	testdata, err := filepath.Abs("testdata")
