@@ -39,6 +39,12 @@ var ErrUnknownOption = errors.New("unrecognized option")
 //			header   <field> <value>
 //			start    up|down
 //		}
+//		sticky     cookie <name> {
+//			secret    <text>
+//			path      <path>
+//			same_site lax|strict|none
+//		}
+//		sticky     header <name>
 //		weight     <address> <number>
 //		tier       <number> <address|cidr...>
 //		slow_start <duration>|off
@@ -73,6 +79,8 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = p.parseQueue(d, args)
 		case "health":
 			err = p.parseHealth(d, args)
+		case "sticky":
+			err = p.parseSticky(d, args)
 		case "weight":
 			err = p.parseWeight(d, args)
 		case "tier":

@@ -69,7 +69,7 @@ func unregister(p *Policy) {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descInFlight, descScore, descPicks, descEjections, descState,
-		descQueueLength, descShed, queueWait.Desc(),
+		descQueueLength, descShed, queueWait.Desc(), descPins,
 		descUse, descMemUsed, descMemTotal, descTemp, descAge,
 	} {
 		ch <- d
@@ -80,6 +80,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // of as the newest of them sees it.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectQueues(ch)
+	collectPins(ch)
 	for _, v := range c.views(clock()) {
 		e, n := v.Explanation, v.member.node
 		// The registry refuses labels that are no UTF-8, with a panic.

@@ -114,7 +114,8 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	verdict, retryAfter := judge(res)
 	a.Answer(now, verdict, retryAfter)
 	o.policy.tell(r, a, verdict)
-	res.Body = watch(r.Context(), res, a)
+	o.policy.pinAnswer(r, a, verdict, res.Header)
+	res.Body = watch(r, res, a)
 	return res, nil
 }
 

@@ -19,6 +19,7 @@ type request struct {
 	few     [4]visit    // backs visited, so that most requests allocate once
 	pending *attempt    // reserved, not yet seen by the observer
 	refused bool        // by the queue
+	wish    wish        // where its session is
 	spent   atomic.Bool // some of a body that can't be sent again was sent
 }
 
