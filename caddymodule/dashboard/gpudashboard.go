@@ -175,7 +175,7 @@ func (m *GPUDashboard) servePage(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Language", lang)
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	_, err = w.Write(page)
+	_, err = w.Write(page) //nolint:gosec // html/template has escaped it
 	return err
 }
 

@@ -183,12 +183,12 @@ func unused(now time.Duration, nodes []*balance.Node) []located {
 func newStatus(v view) located {
 	n, e := v.member.node, v.Explanation
 	s := Status{
-		Address:  n.Addr(),
-		State:    e.State.String(),
-		InUse:    v.policy != nil,
-		InFlight: n.InFlight(),
-		Score:    e.Score,
-		Factors:  newFactors(e.Factors),
+		Address:          n.Addr(),
+		State:            e.State.String(),
+		InUse:            v.policy != nil,
+		InFlight:         n.InFlight(),
+		Score:            e.Score,
+		Factors:          newFactors(e.Factors),
 		Weight:           e.Factors.Weight,
 		ConfiguredWeight: v.member.weight,
 		Tier:             v.member.tier,
