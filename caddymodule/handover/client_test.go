@@ -96,20 +96,36 @@ func (c *rawClient) wantEnd() {
 	}
 }
 
+// wantRefused waits until nobody listens any more: a reload only begins the end
+// of what was before it.
 func wantRefused(t *testing.T, addr string) {
 	t.Helper()
-	if conn, err := net.Dial("tcp", addr); err == nil {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return
+		}
 		conn.Close()
-		t.Errorf("%s still listens", addr)
+		if time.Now().After(deadline) {
+			t.Fatalf("%s still listens", addr)
+		}
 	}
 }
 
 func wantNoAddresses(t *testing.T) {
 	t.Helper()
-	addresses.Lock()
-	defer addresses.Unlock()
-	for key := range addresses.m {
-		t.Errorf("%s is kept", key)
+	kept := func() (keys []string) {
+		addresses.Lock()
+		defer addresses.Unlock()
+		for key := range addresses.m {
+			keys = append(keys, fmt.Sprint(key))
+		}
+		return keys
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(kept()) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%v are kept", kept())
+		}
 	}
 }
 
