@@ -231,12 +231,34 @@ func (m *GPUDashboard) serveEvents(w http.ResponseWriter, r *http.Request) error
 		if err := rc.Flush(); err != nil {
 			return nil //nolint:nilerr // the reader has left
 		}
+		if !m.awaitTick(r.Context(), tick.C) {
+			return nil
+		}
+	}
+}
+
+// exitCheck is how often a stream looks whether the process is to end: Caddy
+// waits for requests under way before it ends configurations, without limit
+// where no grace_period is configured.
+const exitCheck = 200 * time.Millisecond
+
+// awaitTick returns whether the stream goes on: neither its reader nor its
+// configuration leaves. The page connects again, to the next configuration.
+func (m *GPUDashboard) awaitTick(ctx context.Context, tick <-chan time.Time) bool {
+	exit := time.NewTicker(exitCheck)
+	defer exit.Stop()
+	for {
 		select {
-		case <-tick.C:
-		case <-r.Context().Done():
-			return nil
-		case <-m.gone.Done(): // the page connects again, to the next configuration
-			return nil
+		case <-tick:
+			return !caddy.Exiting()
+		case <-exit.C:
+			if caddy.Exiting() {
+				return false
+			}
+		case <-ctx.Done():
+			return false
+		case <-m.gone.Done():
+			return false
 		}
 	}
 }

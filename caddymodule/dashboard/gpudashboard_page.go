@@ -51,8 +51,14 @@ type dashboardView struct {
 	Lang, OtherLang, OtherLangName string
 	Title                          string
 	Orders                         bool
-	Rows                           []dashboardRow
+	Pools                          []dashboardPool // shadows the state's
 	Up                             int
+}
+
+// dashboardPool is a pool with its nodes.
+type dashboardPool struct {
+	gpupolicy.Pool
+	Rows []dashboardRow
 }
 
 // dashboardRow is a node with what the templates would have to work out.
@@ -64,7 +70,9 @@ type dashboardRow struct {
 	GPUValue  float64 // 0 to 100, -1 for unknown
 	Mem       string
 	MemValue  float64
-	Temp      string
+	Temp      string // of all its GPUs
+	Power     string // their sum
+	Queue     string // requests that wait at the node, by its own word
 	Drained   bool
 	For       string
 	Errors    []string
@@ -82,7 +90,18 @@ func (m *GPUDashboard) view(state *dashboardState, lang string, orders bool) das
 	if v.Title == "" {
 		v.Title = v.T["title"]
 	}
+	place := make(map[int]int)
+	for i, p := range state.Pools {
+		place[p.Pool] = i
+		v.Pools = append(v.Pools, dashboardPool{Pool: p})
+	}
 	for _, n := range state.Nodes {
+		i, ok := place[n.Pool]
+		if !ok { // nodes that no handler uses
+			i = len(v.Pools)
+			place[n.Pool] = i
+			v.Pools = append(v.Pools, dashboardPool{})
+		}
 		row := dashboardRow{
 			dashboardNode: n, StateName: v.T["state_"+n.State], GPUValue: -1, MemValue: -1,
 			Drained: n.State == "drained" || n.State == "draining", For: ago(state.Time.Sub(n.Since)),
@@ -92,7 +111,7 @@ func (m *GPUDashboard) view(state *dashboardState, lang string, orders bool) das
 			v.Up++
 		}
 		row.telemetry(n.Telemetry)
-		v.Rows = append(v.Rows, row)
+		v.Pools[i].Rows = append(v.Pools[i].Rows, row)
 	}
 	return v
 }
@@ -114,14 +133,22 @@ func (r *dashboardRow) telemetry(t *gpupolicy.TelemetryStatus) {
 	if v, ok := t.GPUUsagePercent.Get(); ok {
 		r.Mem, r.MemValue = percentOf(v), v
 	}
+	if v, ok := t.Queue.Get(); ok && v > 0 {
+		r.Queue = strconv.FormatFloat(v, 'f', 0, 64)
+	}
 	var temps []string
+	watts := 0.0
 	for _, d := range t.Devices {
+		watts += d.PowerW.Or(0)
 		if c, ok := d.TemperatureC.Get(); ok {
 			temps = append(temps, strconv.FormatFloat(c, 'f', 0, 64))
 		}
 	}
 	if len(temps) > 0 {
 		r.Temp = strings.Join(temps, ", ") + " °C"
+	}
+	if watts > 0 {
+		r.Power = strconv.FormatFloat(watts, 'f', 0, 64) + " W"
 	}
 }
 

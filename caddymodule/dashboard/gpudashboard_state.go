@@ -15,6 +15,7 @@ const historyLength = 60
 type dashboardState struct {
 	Time  time.Time        `json:"time"`
 	Nodes []dashboardNode  `json:"nodes"`
+	Pools []gpupolicy.Pool `json:"pools"`
 	Picks []gpupolicy.Pick `json:"picks"`
 	// ShareSeconds is the time over which shares are counted, 0 for all of it.
 	ShareSeconds float64 `json:"share_seconds"`
@@ -68,16 +69,13 @@ func (s *sampler) take(now time.Time) *dashboardState {
 			s.counts = nil
 		}
 	}
-	nodes, picks := gpupolicy.Snapshot()
-	s.latest = s.add(now, nodes, picks)
+	s.latest = s.add(now, gpupolicy.TakeSnapshot())
 	return s.latest
 }
 
-func (s *sampler) add(now time.Time, nodes []gpupolicy.Status, picks []gpupolicy.Pick) *dashboardState {
-	state := &dashboardState{Time: now, Picks: picks, Nodes: make([]dashboardNode, len(nodes))}
-	if state.Picks == nil {
-		state.Picks = []gpupolicy.Pick{}
-	}
+func (s *sampler) add(now time.Time, snapshot gpupolicy.Snapshot) *dashboardState {
+	nodes := snapshot.Nodes
+	state := &dashboardState{Time: now, Pools: snapshot.Pools, Picks: snapshot.Picks, Nodes: make([]dashboardNode, len(nodes))}
 	counts := sampledCounts{now, make(map[string]uint64, len(nodes))}
 	for _, n := range nodes {
 		for _, picked := range n.Picks {

@@ -42,7 +42,9 @@ http://ADDR_SITE {
 		lb_policy gpu
 	}
 }`
-	return caddyrun.Start(t, config), nodes, config
+	c = caddyrun.Start(t, config)
+	t.Cleanup(func() { c.Reload("http://ADDR_SITE {\n}\n") }) // caddy.Stop leaves the admin endpoint open
+	return c, nodes, config
 }
 
 func fetch(t *testing.T, method, url string, body io.Reader, header ...string) (*http.Response, string) {
@@ -82,7 +84,7 @@ func TestDashboardHasATableAndItsTwin(t *testing.T) {
 			t.Errorf("the page without script lacks %s", n.Listener.Addr())
 		}
 	}
-	for _, want := range []string{"in service", "Why", "best score", "first byte"} {
+	for _, want := range []string{"in service", "Why requests went", "best score", "first byte"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -121,6 +123,46 @@ func TestDashboardHasATableAndItsTwin(t *testing.T) {
 	}
 	if len(state.Picks) == 0 || len(state.Picks[0].Candidates) != 2 || state.Picks[len(state.Picks)-1].Node == "" {
 		t.Errorf("picks %+v", state.Picks)
+	}
+}
+
+// Sites on HTTP and on HTTPS are two handlers with the same nodes.
+func TestDashboardExplainsThePicksOfEveryHandlerOfAPool(t *testing.T) {
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	t.Cleanup(node.Close)
+	c := caddyrun.Start(t, strings.ReplaceAll(`
+(gateway) {
+	reverse_proxy NODE {
+		lb_policy gpu {
+			queue 7 1s
+		}
+	}
+}
+http://ADDR_A {
+	import gateway
+}
+http://ADDR_B {
+	import gateway
+}
+http://ADDR_SITE {
+	gpu_dashboard {
+		interval 100ms
+	}
+}`, "NODE", node.Listener.Addr().String()))
+	for _, site := range []string{"A", "B"} {
+		fetch(t, "GET", c.URL(site)+"/predict", nil)
+		var state dashboardState
+		_, twin := fetch(t, "GET", c.URL("SITE")+"/", nil, "Accept", "application/json")
+		if err := json.Unmarshal([]byte(twin), &state); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]int{"A": 1, "B": 2}[site]; len(state.Picks) != want || state.Picks[0].Pool != 1 {
+			t.Errorf("%d picks after a request to %s, want %d, of pool 1: %+v", len(state.Picks), site, want, state.Picks)
+		}
+		if len(state.Pools) != 1 || state.Pools[0].Capacity != 7 {
+			t.Errorf("pools %+v, want one with the queue that its handlers share", state.Pools)
+		}
+		time.Sleep(100 * time.Millisecond) // until the dashboard looks again
 	}
 }
 

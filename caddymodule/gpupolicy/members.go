@@ -175,6 +175,19 @@ func (ms *members) release(now time.Duration) {
 	ms.released = true
 }
 
+// one returns one of the members, nil if there are none.
+func (ms *members) one() *member {
+	if len(ms.static) > 0 {
+		return ms.static[0]
+	}
+	ms.mu.RLock()
+	defer ms.mu.RUnlock()
+	for _, m := range ms.dynamic {
+		return m
+	}
+	return nil
+}
+
 // all returns the members there are now.
 func (ms *members) all() []*member {
 	ms.mu.RLock()

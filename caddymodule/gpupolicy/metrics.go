@@ -129,6 +129,13 @@ func collectDevices(devices []gpuprobe.DeviceReport, gauge func(*prometheus.Desc
 	}
 }
 
+// policies returns those of all configurations, the newest last.
+func (c *collector) policies() []*Policy {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.live)
+}
+
 // view is a node as a policy sees it.
 type view struct {
 	balance.Explanation
@@ -138,12 +145,9 @@ type view struct {
 
 // views returns every node that a policy uses, as the newest of them sees it.
 func (c *collector) views(now time.Duration) []view {
-	c.mu.Lock()
-	live := append([]*Policy(nil), c.live...)
-	c.mu.Unlock()
 	var all []view
 	told := make(map[string]bool)
-	for _, p := range slices.Backward(live) {
+	for _, p := range slices.Backward(c.policies()) {
 		var fresh []*member
 		for _, m := range p.members.all() {
 			if !told[m.dial] {

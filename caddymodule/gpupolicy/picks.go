@@ -41,28 +41,61 @@ type PickCandidate struct {
 	Factors Factors `json:"factors"`
 }
 
-// Snapshot returns all nodes, and the last picks of the handlers that use them,
-// the newest first.
-func Snapshot() ([]Status, []Pick) {
+// Pool is the nodes among which a handler chooses, and where its requests wait.
+type Pool struct {
+	// Pool is the number by which Status and Pick name it, in the same answer.
+	Pool int `json:"pool"`
+	// Waiting is how many requests wait at the gateway, of at most Capacity; 0
+	// of 0 without a queue.
+	Waiting  int `json:"waiting"`
+	Capacity int `json:"capacity"`
+}
+
+// Snapshot is what is known of all nodes at one time.
+type Snapshot struct {
+	Nodes []Status `json:"nodes"`
+	Pools []Pool   `json:"pools"`
+	// Picks are the last ones of every handler, the newest first.
+	Picks []Pick `json:"picks"`
+}
+
+// TakeSnapshot returns all nodes, pools and recorded picks. Handlers that share
+// nodes, such as one site's on HTTP and on HTTPS, have one pool.
+func TakeSnapshot() Snapshot {
 	all := statuses(clock())
-	out := make([]Status, len(all))
-	pools := make(map[*Policy]int)
-	for i, s := range all {
-		out[i] = s.Status
-		if s.policy != nil {
-			pools[s.policy] = s.Pool
+	s := Snapshot{Nodes: make([]Status, len(all)), Pools: []Pool{}, Picks: []Pick{}}
+	poolOf := make(map[string]int, len(all))
+	pools := make(map[int]*Pool)
+	for i, n := range all {
+		s.Nodes[i] = n.Status
+		if n.policy != nil {
+			poolOf[n.Address] = n.Pool
+			pools[n.Pool] = &Pool{Pool: n.Pool}
 		}
 	}
-	var picks []Pick
-	for policy, pool := range pools {
-		for _, r := range policy.balancer.LastPicks() {
-			picks = append(picks, newPick(r, pool))
+	queues := make(map[*sharedQueue]bool)
+	for _, p := range theCollector.policies() {
+		if m := p.members.one(); m != nil && p.queue != nil && !queues[p.queue] {
+			queues[p.queue] = true
+			if pool := pools[poolOf[m.dial]]; pool != nil {
+				pool.Waiting += p.queue.Len()
+				pool.Capacity += p.Queue.Capacity
+			}
+		}
+		for _, r := range p.balancer.LastPicks() {
+			if len(r.Candidates) > 0 {
+				s.Picks = append(s.Picks, newPick(r, poolOf[r.Candidates[max(0, r.Chosen)].Addr]))
+			}
 		}
 	}
-	slices.SortFunc(picks, func(a, b Pick) int {
+	for _, pool := range pools {
+		s.Pools = append(s.Pools, *pool)
+	}
+	slices.SortFunc(s.Pools, func(a, b Pool) int { return cmp.Compare(a.Pool, b.Pool) })
+	slices.SortFunc(s.Picks, func(a, b Pick) int {
 		return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.Pool, b.Pool), cmp.Compare(b.Number, a.Number))
 	})
-	return out, picks
+	return s
 }
 
 func newPick(r balance.PickRecord, pool int) Pick {

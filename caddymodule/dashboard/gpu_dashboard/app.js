@@ -16,12 +16,22 @@ function connect() {
 		shown = new Date();
 		const next = document.createElement("template");
 		next.innerHTML = JSON.parse(event.data);
+		const before = states(live), after = states(next.content);
 		children(live, next.content);
+		tell(before, after);
 	};
 	source.onerror = () => { // the browser connects again by itself, unless it was told not to
 		say(text.lost.replace("{time}", shown.toLocaleTimeString(text.lang)));
 		if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
 	};
+}
+
+const states = (root) => new Map([...root.querySelectorAll("tr[data-state]")].map((row) => [row.dataset.key, row.dataset.state]));
+
+// tell has screen readers say which nodes changed their state.
+function tell(before, after) {
+	const news = [...after].filter(([node, state]) => before.has(node) && before.get(node) !== state);
+	if (news.length) document.getElementById("news").textContent = news.map(([node, state]) => `${node} ${state}`).join("; ");
 }
 
 function say(message) {
@@ -93,6 +103,15 @@ pause.addEventListener("click", () => {
 	}
 	pause.textContent = source ? text.pause : text.go;
 	pause.setAttribute("aria-pressed", !source);
+});
+
+// Storage can be forbidden: then the choice lasts for the visit.
+const root = document.documentElement;
+try { root.dataset.theme = localStorage.getItem("gpu_dashboard.theme") ?? ""; } catch { /* as above */ }
+document.getElementById("theme").addEventListener("click", () => {
+	const dark = root.dataset.theme ? root.dataset.theme === "dark" : !matchMedia("(prefers-color-scheme: light)").matches;
+	root.dataset.theme = dark ? "light" : "dark";
+	try { localStorage.setItem("gpu_dashboard.theme", root.dataset.theme); } catch { /* as above */ }
 });
 
 connect();
