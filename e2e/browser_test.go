@@ -166,11 +166,22 @@ func (b *browser) until(expression string) {
 // picture keeps a screenshot of the whole page where E2E_SCREENSHOTS asks for it.
 func (b *browser) picture(name string) {
 	b.t.Helper()
+	b.capture(name, chromedp.FullScreenshot(100))
+}
+
+// pictureOfWindow is picture of what a reader sees without scrolling.
+func (b *browser) pictureOfWindow(name string) {
+	b.t.Helper()
+	b.capture(name, chromedp.CaptureScreenshot())
+}
+
+func (b *browser) capture(name string, screenshot chromedp.Action[[]byte]) {
+	b.t.Helper()
 	dir := os.Getenv("E2E_SCREENSHOTS")
 	if dir == "" {
 		return
 	}
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	png, err := chromedp.Run(b.ctx, screenshot)
 	if err != nil {
 		b.t.Fatalf("taking a picture: %v", err)
 	}

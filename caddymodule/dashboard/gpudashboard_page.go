@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 	"github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
 )
 
@@ -65,6 +66,7 @@ type dashboardPool struct {
 type dashboardRow struct {
 	dashboardNode
 	StateName string
+	Because   string // the reason, in the reader's language where it is one of ours
 	Age       string // of the telemetry
 	GPU       string
 	GPUValue  float64 // 0 to 100, -1 for unknown
@@ -110,10 +112,21 @@ func (m *GPUDashboard) view(state *dashboardState, lang string, orders bool) das
 		case "up", "slow_start", "avoided":
 			v.Up++
 		}
+		if row.Because = v.T["because "+n.Reason]; row.Because == "" {
+			row.Because = n.Reason
+		}
 		row.telemetry(n.Telemetry)
 		v.Pools[i].Rows = append(v.Pools[i].Rows, row)
 	}
 	return v
+}
+
+// States are all there are, for the legend.
+func (dashboardView) States() (names []string) {
+	for _, s := range balance.States() {
+		names = append(names, s.String())
+	}
+	return names
 }
 
 // SharePercent is Share for the bar.
