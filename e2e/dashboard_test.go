@@ -171,7 +171,7 @@ func TestDashboardFollowsADrainAnEjectionAndARecovery(t *testing.T) {
 	drained, ejected, silent := c.nodes[1], c.nodes[2], c.nodes[3]
 	drain(t, drained)
 	c.shows(drained, "draining", "drained")
-	c.until(row(drained) + `.innerText.includes("drained by order")`)
+	c.until(row(drained) + `.querySelector(".why-state").innerText.match("drained by order|its last request ended")`)
 	silent.silent.Store(true)
 	c.until(row(silent) + `.classList.contains("stale")`)
 	ejected.failing.Store(true)
@@ -327,7 +327,7 @@ func TestDashboardServesEveryWindowAndUsersOfAssistiveTechnology(t *testing.T) {
 				t.Errorf("the page is %d px wide in a window of %d", got, width)
 			}
 			axe(t, c.browser)
-			c.picture(fmt.Sprintf("gpu_dashboard-%d-%s", width, theme))
+			c.pictureOfWindow(fmt.Sprintf("gpu_dashboard-%d-%s", width, theme))
 		}
 	}
 	c.do(chromedp.Navigate(c.origin + "/gpu/?lang=zh"))

@@ -227,31 +227,37 @@ func numberOf(v any) string {
 func ago(d time.Duration) string {
 	switch {
 	case d < 10*time.Second:
-		return strconv.FormatFloat(max(0, d.Seconds()), 'f', 1, 64) + " s"
+		return strconv.FormatFloat(max(0, d.Seconds()), 'f', 1, 64) + "\u00a0s"
 	case d < time.Minute:
-		return strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + " s"
+		return strconv.FormatFloat(d.Seconds(), 'f', 0, 64) + "\u00a0s"
 	case d < time.Hour:
-		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+		return fmt.Sprintf("%d\u00a0min\u00a0%02d\u00a0s", int(d.Minutes()), int(d.Seconds())%60)
 	default:
-		return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+		return fmt.Sprintf("%d\u00a0h\u00a0%02d\u00a0min", int(d.Hours()), int(d.Minutes())%60)
 	}
 }
 
-// spark returns the points of a line through values, in a box of 60 by 16.
-func spark(values []float64) string {
-	if len(values) < 2 {
-		return ""
-	}
+// spark returns the path of a line through values, in a box of 60 by 16, with
+// gaps where they are not known.
+func spark(values []*float64) string {
 	top := 1e-9
 	for _, v := range values {
-		top = max(top, v)
+		if v != nil {
+			top = max(top, *v)
+		}
 	}
 	var b strings.Builder
+	pen := 'M'
 	for i, v := range values {
+		if v == nil {
+			pen = 'M'
+			continue
+		}
 		x := 60 - float64(len(values)-1-i)*60/(historyLength-1)
-		fmt.Fprintf(&b, "%.1f,%.1f ", x, 15-14*v/top)
+		fmt.Fprintf(&b, "%c%.1f,%.1f", pen, x, 15-14**v/top)
+		pen = 'L'
 	}
-	return strings.TrimSpace(b.String())
+	return b.String()
 }
 
 // shade is the class of a bar: the levels of which the articles warn.

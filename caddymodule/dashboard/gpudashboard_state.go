@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -30,11 +31,11 @@ type dashboardNode struct {
 }
 
 // dashboardSeries are the last samples, the newest last; as many as there were
-// since somebody began to look.
+// since somebody began to look. What was not known, or no longer counted, is nil.
 type dashboardSeries struct {
-	InFlight []float64 `json:"in_flight"`
-	P50MS    []float64 `json:"p50_ms"`
-	GPU      []float64 `json:"gpu_percent"`
+	InFlight []*float64 `json:"in_flight"`
+	P50MS    []*float64 `json:"p50_ms"`
+	GPU      []*float64 `json:"gpu_percent"`
 }
 
 // sampler looks at the nodes for all viewers together, and remembers a little.
@@ -120,26 +121,23 @@ func (s *sampler) add(now time.Time, snapshot gpupolicy.Snapshot) *dashboardStat
 }
 
 func (s *dashboardSeries) add(n gpupolicy.Status) {
-	push := func(list *[]float64, v float64) {
+	push := func(list *[]*float64, v *float64) {
 		if len(*list) == historyLength {
 			*list = append((*list)[:0], (*list)[1:]...)
 		}
 		*list = append(*list, v)
 	}
-	push(&s.InFlight, float64(n.InFlight))
-	p50, gpu := 0.0, 0.0
-	if n.P50MS != nil {
-		p50 = *n.P50MS
-	}
+	push(&s.InFlight, new(float64(n.InFlight)))
+	push(&s.P50MS, n.P50MS)
+	var gpu *float64
 	if t := n.Telemetry; t != nil && !t.Stale {
-		gpu = t.GPUUtilizationPercent.Or(0)
+		if v, ok := t.GPUUtilizationPercent.Get(); ok {
+			gpu = &v
+		}
 	}
-	push(&s.P50MS, p50)
 	push(&s.GPU, gpu)
 }
 
 func (s *dashboardSeries) copy() dashboardSeries {
-	return dashboardSeries{
-		append([]float64{}, s.InFlight...), append([]float64{}, s.P50MS...), append([]float64{}, s.GPU...),
-	}
+	return dashboardSeries{slices.Clone(s.InFlight), slices.Clone(s.P50MS), slices.Clone(s.GPU)}
 }

@@ -323,3 +323,13 @@ func TestDashboardIsSmallAndKeepsToItself(t *testing.T) {
 		}
 	}
 }
+
+func TestSparklinesHaveGapsWhereNothingIsKnown(t *testing.T) {
+	full, half := 8.0, 4.0
+	if got := spark([]*float64{&full, nil, &half, &full}); got != "M56.9,1.0M59.0,8.0L60.0,1.0" {
+		t.Errorf("drawn as %q", got)
+	}
+	if got := spark([]*float64{nil}); got != "" {
+		t.Errorf("nothing is drawn as %q", got)
+	}
+}
