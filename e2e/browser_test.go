@@ -100,6 +100,13 @@ func (b *browser) settled(origin string) {
 	}
 }
 
+// forget has settled look at what comes from here on.
+func (b *browser) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.requests = nil
+}
+
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	if err := chromedp.Do(b.ctx, steps...); err != nil {

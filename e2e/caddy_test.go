@@ -17,7 +17,22 @@ import (
 // addresses that it put in place of the words ADDR_….
 func runCaddy(t *testing.T, caddyfile string) map[string]string {
 	t.Helper()
-	addrs := make(map[string]string)
+	config, addrs := adaptCaddy(t, caddyfile)
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping caddy: %v", err)
+		}
+	})
+	return addrs
+}
+
+// adaptCaddy is runCaddy's first half: the configuration.
+func adaptCaddy(t *testing.T, caddyfile string) (config []byte, addrs map[string]string) {
+	t.Helper()
+	addrs = make(map[string]string)
 	caddyfile = regexp.MustCompile(`ADDR_\w+`).ReplaceAllStringFunc(caddyfile, func(word string) string {
 		if addrs[word] == "" {
 			addrs[word] = freeAddr(t)
@@ -44,15 +59,7 @@ func runCaddy(t *testing.T, caddyfile string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Errorf("stopping caddy: %v", err)
-		}
-	})
-	return addrs
+	return config, addrs
 }
 
 func freeAddr(t *testing.T) string {

@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
 )
 
@@ -50,6 +52,7 @@ type gpuCluster struct {
 	*browser
 	origin string
 	nodes  []*gpuNode
+	load   func() // loads the configuration (again)
 }
 
 const dashboardGateway = `
@@ -96,15 +99,27 @@ func openDashboard(t *testing.T, options string) *gpuCluster {
 		c.nodes = append(c.nodes, n)
 		list = append(list, n.addr)
 	}
-	addrs := runCaddy(t, strings.NewReplacer("NODES", strings.Join(list, " "), "OPTIONS", options).Replace(dashboardGateway))
+	config, addrs := adaptCaddy(t, strings.NewReplacer("NODES", strings.Join(list, " "), "OPTIONS", options).Replace(dashboardGateway))
+	c.load = func() {
+		t.Helper()
+		if err := caddy.Load(config, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.load()
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping caddy: %v", err)
+		}
+	})
 	c.origin = "http://" + addrs["ADDR_GATEWAY"]
 	t.Cleanup(func() { c.settled(c.origin) })
 	c.look(1280, "dark")
 	return c
 }
 
-// load keeps clients busy until the test ends or stop is called.
-func (c *gpuCluster) load(t *testing.T) (stop func()) {
+// askAll keeps clients busy until the test ends or stop is called.
+func (c *gpuCluster) askAll(t *testing.T) (stop func()) {
 	t.Helper()
 	var over atomic.Bool
 	var ended []chan struct{}
@@ -154,7 +169,7 @@ func drain(t *testing.T, n *gpuNode) {
 
 func TestDashboardFollowsADrainAnEjectionAndARecovery(t *testing.T) {
 	c := openDashboard(t, "")
-	c.load(t)
+	c.askAll(t)
 	c.do(chromedp.Navigate(c.origin+"/gpu/"), chromedp.WaitVisible(chromedp.CSS("tr[data-key]")))
 	// The page itself stays: what it shows comes by events.
 	c.run(`window.stayed = true`)
@@ -216,7 +231,7 @@ func TestDashboardFollowsADrainAnEjectionAndARecovery(t *testing.T) {
 // What a reader has opened, chosen or stopped is not taken from them.
 func TestDashboardLeavesReadersInPeace(t *testing.T) {
 	c := openDashboard(t, "")
-	c.load(t)()
+	c.askAll(t)()
 	if _, err := http.Get(c.origin + "/predict"); err != nil {
 		t.Fatal(err)
 	}
@@ -254,11 +269,37 @@ func TestDashboardLeavesReadersInPeace(t *testing.T) {
 func TestDashboardConnectsAgainAfterAReload(t *testing.T) {
 	c := openDashboard(t, "")
 	c.do(chromedp.Navigate(c.origin+"/gpu/"), chromedp.WaitVisible(chromedp.CSS("tr[data-key]")))
-	c.offline(true)
-	c.run(`window.dispatchEvent(new Event("offline"))`)
-	c.offline(false)
+	c.run(`window.stayed = true`)
+	streams := func() (n int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, url := range c.requests {
+			if strings.Contains(url, "/events") {
+				n++
+			}
+		}
+		return n
+	}
+	const shown = `document.querySelector(".facts time").textContent`
+	before := eval[string](c.browser, shown)
+	c.until(shown + ` !== ` + fmt.Sprintf("%q", before)) // the stream is open
+	c.load()
 	drain(t, c.nodes[0])
 	c.shows(c.nodes[0], "drained")
+	// What it shows may have come by the old stream; the new one comes by itself.
+	for end := time.Now().Add(30 * time.Second); streams() < 2; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the page did not connect again")
+		}
+	}
+	if _, err := gpupolicy.Resume(c.nodes[0].addr); err != nil {
+		t.Fatal(err)
+	}
+	c.shows(c.nodes[0], "up")
+	c.until(`document.getElementById("lost").hidden`)
+	if !eval[bool](c.browser, `window.stayed`) {
+		t.Error("the page was loaded anew")
+	}
 }
 
 func TestDashboardTakesOrdersWhereTheyAreAllowed(t *testing.T) {
@@ -281,7 +322,7 @@ func TestDashboardTakesOrdersWhereTheyAreAllowed(t *testing.T) {
 
 func TestDashboardIsATableWithoutScript(t *testing.T) {
 	c := openDashboard(t, "")
-	c.load(t)()
+	c.askAll(t)()
 	drain(t, c.nodes[1])
 	call(c.browser, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	c.do(chromedp.Navigate(c.origin + "/gpu/"))
@@ -311,7 +352,7 @@ func TestDashboardIsATableWithoutScript(t *testing.T) {
 
 func TestDashboardServesEveryWindowAndUsersOfAssistiveTechnology(t *testing.T) {
 	c := openDashboard(t, "orders ADDR_ADMIN")
-	stop := c.load(t)
+	stop := c.askAll(t)
 	c.do(chromedp.Navigate(c.origin+"/gpu/"), chromedp.WaitVisible(chromedp.CSS("form button")))
 	drain(t, c.nodes[1])
 	c.nodes[3].silent.Store(true)

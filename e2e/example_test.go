@@ -42,6 +42,15 @@ func TestQuickStartShowsWhatTheModelFinds(t *testing.T) {
 	}
 	b.picture("quickstart")
 	b.settled(origin)
+
+	// The dashboard has the nodes of both gateways, and tells of the request.
+	origin = "http://localhost:" + ports["8080"]
+	b.forget()
+	b.do(chromedp.Navigate(origin+"/gpu/"), chromedp.WaitVisible(chromedp.CSS("section summary")))
+	for _, port := range []string{"8081", "8082", "7861", "7862"} {
+		b.until(`document.querySelector('tr[data-key="127.0.0.1:` + ports[port] + `"].state-up')`)
+	}
+	b.settled(origin)
 }
 
 // found asks the API of the example and returns type and text of each entity.
