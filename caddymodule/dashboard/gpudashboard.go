@@ -49,7 +49,9 @@ type GPUDashboard struct {
 	// Orders lets readers drain nodes and put them back, through Caddy's admin
 	// endpoint at this address, such as `localhost:2019`. Without it, and while
 	// that endpoint can't be reached, the page only shows. Requests from other
-	// sites are refused.
+	// sites are refused, and orders over plain HTTP unless the site is called by
+	// IP address or as localhost, or an authentication handler has let the
+	// reader in.
 	Orders string `json:"orders,omitempty"`
 
 	sampler *sampler
@@ -167,7 +169,7 @@ func (m *GPUDashboard) servePage(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	lang := language(r)
-	page, err := m.renderPage(state, lang, m.orders(r.Context()))
+	page, err := m.renderPage(state, lang, m.orders(r))
 	if err != nil {
 		return err
 	}
@@ -183,8 +185,8 @@ func (m *GPUDashboard) servePage(w http.ResponseWriter, r *http.Request) error {
 var dashboardPolicy = strings.Replace(contentSecurityPolicy, "form-action 'none'", "form-action 'self'", 1)
 
 // orders tells whether orders can be given now.
-func (m *GPUDashboard) orders(ctx context.Context) bool {
-	return m.admin != nil && m.admin.reachable(ctx)
+func (m *GPUDashboard) orders(r *http.Request) bool {
+	return m.admin != nil && !rebindable(r) && m.admin.reachable(r.Context())
 }
 
 // writeTimeout ends a viewer that reads nothing.
@@ -212,7 +214,7 @@ func (m *GPUDashboard) serveEvents(w http.ResponseWriter, r *http.Request) error
 	tick := time.NewTicker(time.Duration(m.Interval))
 	defer tick.Stop()
 	for {
-		body, err := m.renderBody(m.sampler.take(time.Now()), lang, m.orders(r.Context()))
+		body, err := m.renderBody(m.sampler.take(time.Now()), lang, m.orders(r))
 		if err != nil {
 			return err
 		}
@@ -277,6 +279,9 @@ func (m *GPUDashboard) serveOrder(w http.ResponseWriter, r *http.Request) error 
 	}
 	if err := m.csrf.Check(r); err != nil {
 		return refuse(http.StatusForbidden, errors.New("orders are taken from the dashboard's own page only"))
+	}
+	if rebindable(r) {
+		return refuse(http.StatusForbidden, errors.New("orders need HTTPS, or somebody whom an authentication has let in, or the site by its IP address or as localhost"))
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 4096)
 	node, order := r.PostFormValue("node"), r.PostFormValue("order")

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +32,29 @@ type adminEndpoint struct {
 	mu      sync.Mutex
 	checked time.Time
 	there   bool
+}
+
+// rebindable tells whether the request may come from a page of another site
+// whose name now leads here (DNS rebinding): to the browser it is of the same
+// origin. Caddy's admin endpoint knows its own names; a dashboard's site may
+// have any. No such page has a certificate of the site's name, an address for
+// a name, or what the reader signed in with.
+func rebindable(r *http.Request) bool {
+	if r.TLS != nil {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil {
+		return false
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		user, _ := repl.GetString("http.auth.user.id")
+		return user == ""
+	}
+	return true
 }
 
 func newAdminEndpoint(address string) (*adminEndpoint, error) {

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
 
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/gpuadmin"
 	"github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
@@ -279,6 +282,43 @@ func TestDashboardFollowsOrdersLive(t *testing.T) {
 	await(t, again, nodes[1].Listener.Addr().String())
 	cancel()
 	for range again { //nolint:revive // until it has ended
+	}
+}
+
+func TestDashboardTakesNoOrdersFromNamesThatMayLeadAnywhere(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost:8080": false, "localhost": false, "127.0.0.1:8080": false, "[::1]:8080": false, "10.0.0.1": false,
+		"nodes.example.com": true, "evil.test:8080": true, "localhost.evil.test": true, "": true,
+	} {
+		r := httptest.NewRequest("POST", "http://x/", nil)
+		r.Host = host
+		repl := caddy.NewReplacer()
+		r = r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, repl))
+		if got := rebindable(r); got != want {
+			t.Errorf("%q over HTTP: %v", host, got)
+		}
+		repl.Set("http.auth.user.id", "alice")
+		if rebindable(r) {
+			t.Errorf("%q over HTTP, signed in: refused", host)
+		}
+		repl.Delete("http.auth.user.id")
+		r.TLS = new(tls.ConnectionState)
+		if rebindable(r) {
+			t.Errorf("%q over HTTPS: refused", host)
+		}
+	}
+	c, nodes, _ := dashboardSite(t, "orders %A")
+	form := url.Values{"node": {nodes[0].Listener.Addr().String()}, "order": {"drain"}}.Encode()
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", c.URL("SITE")+"/nodes/orders", strings.NewReader(form))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	recorder := httptest.NewRecorder()
+	m := &GPUDashboard{Path: "/nodes/", Orders: c.Addr("ADMIN")}
+	if err := m.Provision(caddy.Context{Context: t.Context()}); err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "evil.test"
+	if err := m.ServeHTTP(recorder, req, nil); err != nil || recorder.Code != 403 {
+		t.Errorf("an order by a foreign name: %v %d %s", err, recorder.Code, recorder.Body)
 	}
 }
 
