@@ -60,6 +60,11 @@ type latency struct {
 	at       atomic.Int64  // of the newest sample
 	oldest   atomic.Int64  // since when the longest unanswered request waits; 0: none does
 	answered atomic.Int64  // when the node last gave a sign of life
+
+	record record
+	lost   atomic.Int64 // since when a request waited that was answered elsewhere
+	// lostUntil is until when that counts.
+	lostUntil atomic.Int64
 }
 
 // observe takes a sample into the average, and returns the weight that it left
@@ -84,7 +89,11 @@ func (l *latency) set(now time.Duration, seconds float64) {
 
 // forget returns to "no sample yet": what was measured before a node failed
 // says little about the process that came back.
-func (l *latency) forget() { l.average.Store(0) }
+func (l *latency) forget() {
+	l.average.Store(0)
+	l.record.forget()
+	l.lost.Store(0)
+}
 
 // known returns the average in seconds, 0 if there is none.
 func (l *latency) known() float64 { return math.Float64frombits(l.average.Load()) }
@@ -108,11 +117,11 @@ func (l *latency) estimate(now time.Duration, median float64) float64 {
 // from it, in seconds. One long request among others that are answered is no
 // silence.
 func (l *latency) silence(now time.Duration) float64 {
-	oldest := l.oldest.Load()
-	if oldest == 0 {
+	since := l.unanswered(now)
+	if since == 0 {
 		return 0
 	}
-	return (now - time.Duration(max(oldest, l.answered.Load()))).Seconds()
+	return (now - time.Duration(max(since, l.answered.Load()))).Seconds()
 }
 
 // fade is e^-x to within 0.012 for x >= 0, in a third of the time: a pick

@@ -7,20 +7,22 @@ type Reason uint8
 // a less preferred tier than the first healthy one. Probe finds out whether
 // an ejected node is back. Retry goes back to a node that this request was
 // already tried at, for want of another. Panic is picked although it is down
-// or ejected, because all are.
+// or ejected, because all are. Hedge is asked beside one that has been silent
+// for too long.
 const (
 	Best Reason = iota
 	Spill
 	Probe
 	Retry
 	Panic
+	Hedge
 	reasons
 )
 
-var reasonNames = [reasons]string{"best", "spill", "probe", "retry", "panic"}
+var reasonNames = [reasons]string{"best", "spill", "probe", "retry", "panic", "hedge"}
 
 // String returns the name used in metrics.
 func (r Reason) String() string { return reasonNames[r] }
 
 // Reasons lists all reasons, for metrics with one series each.
-func Reasons() []Reason { return []Reason{Best, Spill, Probe, Retry, Panic} }
+func Reasons() []Reason { return []Reason{Best, Spill, Probe, Retry, Panic, Hedge} }

@@ -94,6 +94,16 @@ type Policy struct {
 	// answered 503 then.
 	Queue *QueueConfig `json:"queue,omitempty"`
 
+	// Bounds how many requests are sent again. Default: a fifth of them, and
+	// 10 in 10 seconds in any case.
+	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
+
+	// Don't send a request to a second node when the first leaves it unanswered
+	// for longer than its answers have ever taken of late. Default: do, where
+	// reverse_proxy would retry the request if the connection broke, its body
+	// is buffered, and its method is GET, HEAD, OPTIONS or POST.
+	NoHedge bool `json:"no_hedge,omitempty"`
+
 	// How long a node that recovers, or that joins nodes already serving, is
 	// spared: its share grows from a tenth to the whole. Default: 30s.
 	// Negative: off.
@@ -122,8 +132,10 @@ type Policy struct {
 
 	roundTripper http.RoundTripper // the handler's, unobserved
 	retries      retries           // of the handler
-	varKey       string            // of a request's memory in its variables
-	scratch      sync.Pool         // of *[]balance.Candidate
+	budget       *balance.Budget
+	hedger       hedger
+	varKey       string    // of a request's memory in its variables
+	scratch      sync.Pool // of *[]balance.Candidate
 	notifier     notifier
 	digests      digests
 	queue        *sharedQueue // nil without one
@@ -162,6 +174,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	p.budget = p.newBudget()
 	handler := parent(ctx)
 	var backlog func() time.Duration
 	if p.openQueue(handler); p.queue != nil {
@@ -187,6 +200,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		if err := observe(ctx, handler, p); err != nil {
 			return err
 		}
+		p.hedger = p.hedgerOf(handler)
 	}
 	p.members.init(rules, static, clock(), p.attend)
 	p.warnOfDrained()
@@ -217,6 +231,11 @@ func (p *Policy) Validate() error {
 	}
 	if p.Queue != nil {
 		if err := p.Queue.check(); err != nil {
+			return err
+		}
+	}
+	if p.RetryBudget != nil {
+		if err := p.RetryBudget.check(); err != nil {
 			return err
 		}
 	}
@@ -265,10 +284,17 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	state := p.request(r)
 	state.abandon(clock())
 	state.forgetTold(r)
-	if p.queue != nil {
-		return p.wait(pool, r, w, state)
+	again := state != nil && len(state.visited) > 0
+	if again && !p.allowRetry(clock(), state) {
+		return state.last // which will not be asked: see observer.RoundTrip
 	}
-	chosen, _ := p.pick(pool, r, state)
+	var chosen *reverseproxy.Upstream
+	if p.queue != nil {
+		chosen = p.wait(pool, r, w, state)
+	} else {
+		chosen, _ = p.pick(pool, r, state)
+	}
+	p.counted(clock(), state, again, chosen)
 	return chosen
 }
 
@@ -278,27 +304,7 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 	now := clock()
 	candidates := p.scratch.Get().(*[]balance.Candidate)
 	defer p.scratch.Put(candidates)
-	*candidates = (*candidates)[:0]
-	for i, u := range pool {
-		m := p.members.get(now, i, u)
-		down := p.isDown(now, m, u)
-		warmSince := time.Duration(m.warmSince.Load())
-		if warmSince != 0 && m.node.Warmth(now, warmSince, p.slowStart()) == 1 {
-			p.warmed(now, m, warmSince)
-		}
-		*candidates = append(*candidates, balance.Candidate{
-			Node:      m.node,
-			Weight:    m.weight,
-			Tier:      m.tier,
-			Down:      down,
-			Full:      u.Full(),
-			Limit:     p.limit(m),
-			InFlight:  u.NumRequests(),
-			WarmSince: warmSince,
-			Tries:     state.tries(m.node),
-			Avoid:     m.avoid,
-		})
-	}
+	p.look(now, pool, state, candidates)
 	a := new(attempt)
 	chosen, _ := p.balancer.Pick(now, *candidates, &a.Attempt)
 	if chosen < 0 {
@@ -320,8 +326,34 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 		a.queue = p.queue.Queue
 	}
 	a.outlook = p.outlook(now, state, *candidates, chosen)
-	state.reserve(r, a)
+	state.pool = pool
+	state.reserve(a)
 	return pool[chosen], false
+}
+
+// look makes candidates of the upstreams as they are now.
+func (p *Policy) look(now time.Duration, pool reverseproxy.UpstreamPool, state *request, candidates *[]balance.Candidate) {
+	*candidates = (*candidates)[:0]
+	for i, u := range pool {
+		m := p.members.get(now, i, u)
+		down := p.isDown(now, m, u)
+		warmSince := time.Duration(m.warmSince.Load())
+		if warmSince != 0 && m.node.Warmth(now, warmSince, p.slowStart()) == 1 {
+			p.warmed(now, m, warmSince)
+		}
+		*candidates = append(*candidates, balance.Candidate{
+			Node:      m.node,
+			Weight:    m.weight,
+			Tier:      m.tier,
+			Down:      down,
+			Full:      u.Full(),
+			Limit:     p.limit(m),
+			InFlight:  u.NumRequests(),
+			WarmSince: warmSince,
+			Tries:     state.tries(m.node),
+			Avoid:     m.avoid,
+		})
+	}
 }
 
 // note is for changes that only the policy knows of.
