@@ -24,8 +24,9 @@ const (
 	// 1968). A pause of the gateway or the network is seldom longer.
 	hedgeFloor = 100 * time.Millisecond
 
-	// hedgeMargin keeps chance out: of a lognormal service time with sigma 0.5
-	// about four in a hundred thousand exceed twice the longest of the 200 before.
+	// hedgeMargin keeps chance out: of lognormal service times with sigma 0.5
+	// one in 2,500 exceeds twice the longest (TestHardlyAnyHealthyRequestIs-
+	// Overdue).
 	hedgeMargin = 2
 
 	// recordKeep is what an answer leaves of the distance between the longest

@@ -70,6 +70,11 @@ type race struct {
 	upstream dialInfo
 }
 
+// hedgeRecheck is how long a hedge for which no node has room waits until it
+// looks again. It does not wait in the queue: there it would be first, and hold
+// up requests that its own node could serve.
+const hedgeRecheck = 20 * time.Millisecond
+
 const (
 	nobody int32 = iota
 	theFirst
@@ -243,11 +248,7 @@ func (c *race) wait() {
 		if left <= 0 {
 			break
 		}
-		timer := time.NewTimer(left)
-		select {
-		case <-timer.C:
-		case <-c.answered:
-			timer.Stop()
+		if !c.pause(left) {
 			return
 		}
 	}
@@ -260,17 +261,36 @@ func (c *race) wait() {
 	}
 }
 
-// send makes the second attempt and reports whether its answer is the first good
-// one.
+// pause waits, and reports whether the first attempt still does.
+func (c *race) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-c.answered:
+		return false
+	}
+}
+
+// send makes the second attempt, once a node has room for it, and reports
+// whether its answer is the first good one.
 func (c *race) send(ctx context.Context) bool {
 	o, p := c.observer, c.observer.policy
 	r, repl := c.repeat(ctx)
-	if ctx.Err() != nil || !p.hedger.allows(r, repl) {
+	if !p.hedger.allows(r, repl) {
 		return false
 	}
-	upstream, a := p.pickHedge(c.state)
-	if a == nil {
-		return false
+	var upstream *reverseproxy.Upstream
+	var a *attempt
+	for {
+		var spent bool
+		if upstream, a, spent = p.pickHedge(c.state); a != nil {
+			break
+		}
+		if spent || !c.pause(hedgeRecheck) {
+			return false
+		}
 	}
 	c.second = a
 	info, err := direct(r, repl, upstream)

@@ -52,15 +52,12 @@ func (h *hedger) allows(r *http.Request, repl *caddy.Replacer) bool {
 }
 
 // pickHedge reserves another node for the request, if one has room and the
-// budget allows it. Those who wait for room come first.
-func (p *Policy) pickHedge(state *request) (*reverseproxy.Upstream, *attempt) {
-	if p.queue != nil && p.queue.Len() > 0 {
-		return nil, nil
-	}
+// budget is not spent.
+func (p *Policy) pickHedge(state *request) (_ *reverseproxy.Upstream, _ *attempt, spent bool) {
 	now := clock()
 	if !p.budget.Hedge(now) {
 		exhausted.WithLabelValues("hedge").Inc()
-		return nil, nil
+		return nil, nil, true
 	}
 	candidates := p.scratch.Get().(*[]balance.Candidate)
 	defer p.scratch.Put(candidates)
@@ -73,7 +70,7 @@ func (p *Policy) pickHedge(state *request) (*reverseproxy.Upstream, *attempt) {
 	chosen := p.balancer.PickOther(now, *candidates, &a.Attempt)
 	if chosen < 0 {
 		p.budget.Return(now)
-		return nil, nil
+		return nil, nil, false
 	}
 	a.member = p.members.get(now, chosen, state.pool[chosen])
 	if p.queue != nil {
@@ -82,7 +79,7 @@ func (p *Policy) pickHedge(state *request) (*reverseproxy.Upstream, *attempt) {
 	a.outlook = p.outlook(now, state, *candidates, chosen)
 	state.hedges++
 	state.accompany(a)
-	return state.pool[chosen], a
+	return state.pool[chosen], a, false
 }
 
 // direct sends the request to an upstream: see proxyLoopIteration and

@@ -68,7 +68,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return o.RoundTripper.RoundTrip(r)
 	}
 	if state.overspent {
-		return refuseRetry(r), nil
+		return o.refuseRetry(r, state), nil
 	}
 	a := state.take()
 	if a == nil {

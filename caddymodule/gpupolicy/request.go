@@ -29,6 +29,7 @@ type request struct {
 	pool   reverseproxy.UpstreamPool
 
 	last      *reverseproxy.Upstream // that was picked
+	busy      bool                   // what answered last was busy
 	overspent bool                   // the budget did not allow the next retry
 	spent     atomic.Bool            // some of a body that can't be sent again was sent
 }
@@ -82,7 +83,7 @@ func (s *request) visit(n *balance.Node) {
 // without closing the response body.
 func (s *request) reserve(a *attempt) {
 	s.accompany(a)
-	s.pending = a
+	s.pending, s.busy = a, false
 }
 
 // accompany makes the attempt one of the request's.

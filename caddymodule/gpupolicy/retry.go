@@ -78,6 +78,7 @@ func (p *Policy) outlook(now time.Duration, state *request, candidates []balance
 
 // tell answers what the retry matcher may ask of an answer.
 func (p *Policy) tell(r *http.Request, a *attempt, v balance.Verdict) {
+	a.request.busy = v == balance.Busy
 	if !p.retries.asked || v != balance.Busy && v != balance.Failed {
 		return
 	}

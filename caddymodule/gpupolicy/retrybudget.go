@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
@@ -128,7 +129,11 @@ func (p *Policy) counted(now time.Duration, state *request, again bool, chosen *
 // refuseRetry is the answer to a request whose retry the budget does not allow.
 // It comes as a node's would: reverse_proxy goes on retrying errors, by its own
 // rules, until lb_try_duration is over.
-func refuseRetry(r *http.Request) *http.Response {
+func (o *observer) refuseRetry(r *http.Request, state *request) *http.Response {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set(PlaceholderBusy, state.busy)
+		repl.Set(PlaceholderElsewhere, false)
+	}
 	body, _ := json.Marshal(map[string]string{"error": "the request failed, and too many are being tried again: try later"})
 	return &http.Response{
 		Status:     "503 Service Unavailable",
