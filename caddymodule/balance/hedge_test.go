@@ -117,7 +117,7 @@ func TestPatienceGrowsWithTheLoadTheRequestFound(t *testing.T) {
 func TestHardlyAnyHealthyRequestIsOverdue(t *testing.T) {
 	b, all := New(Options{}), candidates(1)
 	rng := rand.New(rand.NewPCG(1, 2))
-	now, overdue := time.Duration(sec), 0
+	now, overdue := sec, 0
 	const requests = 50_000
 	for range requests {
 		var a Attempt

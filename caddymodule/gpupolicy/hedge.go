@@ -95,7 +95,7 @@ func (o *outcome) good() bool {
 
 func (o *outcome) discard(a *attempt) {
 	if o.res != nil && o.res.Body != nil {
-		o.res.Body.Close()
+		_ = o.res.Body.Close()
 	}
 	a.end(clock())
 }
@@ -152,7 +152,7 @@ func replayable(body io.ReadCloser) (_ *bytes.Reader, ok bool) {
 	if reflect.TypeOf(body) != inMemory {
 		return nil, false
 	}
-	reader, ok := reflect.ValueOf(body).Field(0).Interface().(*bytes.Reader)
+	reader, ok := reflect.TypeAssert[*bytes.Reader](reflect.ValueOf(body).Field(0))
 	if !ok {
 		return nil, false
 	}
@@ -300,7 +300,7 @@ func (c *race) send(ctx context.Context) bool {
 	}
 	p.hedger.prepare(r, o.RequestHeaderOps())
 	c.upstream = info
-	c.hedge.res, c.hedge.verdict, c.hedge.err = o.try(r, a)
+	c.hedge.res, c.hedge.verdict, c.hedge.err = o.try(r, a) //nolint:bodyclose // discarded, or delivered by run
 	if !c.hedge.good() || !c.winner.CompareAndSwap(nobody, theHedge) {
 		c.hedge.discard(a)
 		return false
