@@ -38,6 +38,10 @@ const (
 	// pool counts, and without one nothing is hedged.
 	recordMinimum = 10
 
+	// strangerMargin is what a node is granted that is judged by the record of
+	// others: it may be slower, and cold.
+	strangerMargin = 2
+
 	// lostFor is how long the silence counts of which a node was found guilty
 	// by an answer from elsewhere, unless it answers; then it is tried again.
 	// It is the length of a first ejection.
@@ -79,7 +83,7 @@ func (r *record) forget() {
 func (a *Attempt) Patience(now time.Duration) (left time.Duration, ok bool) {
 	longest := a.node.latency.record.value()
 	if longest == 0 {
-		longest = a.pool
+		longest = strangerMargin * a.pool
 	}
 	if longest == 0 {
 		return 0, false

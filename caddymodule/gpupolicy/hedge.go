@@ -75,6 +75,12 @@ type race struct {
 // up requests that its own node could serve.
 const hedgeRecheck = 20 * time.Millisecond
 
+// uploadRate is what a body is granted, in bytes per second, on top of the
+// node's patience: the record is one of mostly small requests, and a large one
+// must arrive before it can be answered. It is that of a slow link between two
+// regions.
+const uploadRate = 10e6
+
 const (
 	nobody int32 = iota
 	theFirst
@@ -111,22 +117,14 @@ func (o *observer) race(r *http.Request, a *attempt) *race {
 	if !ok || len(r.Trailer) > 0 || caddyhttp.IsIncremental(r.Header) {
 		return nil
 	}
-	patience, ok := a.Patience(clock())
+	c := &race{observer: o, state: state, first: a, url: *r.URL, body: body}
+	patience, ok := c.patience()
 	if !ok {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(r.Context())
-	c := &race{
-		observer: o,
-		request:  r.WithContext(ctx),
-		state:    state,
-		first:    a,
-		url:      *r.URL,
-		body:     body,
-		abandon:  cancel,
-		answered: make(chan struct{}),
-		done:     make(chan struct{}),
-	}
+	c.request, c.abandon = r.WithContext(ctx), cancel
+	c.answered, c.done = make(chan struct{}), make(chan struct{})
 	c.timer = time.AfterFunc(patience, c.wait)
 	return c
 }
@@ -241,7 +239,7 @@ func (c *race) wait() {
 		}
 	}()
 	for {
-		left, ok := c.first.Patience(clock())
+		left, ok := c.patience()
 		if !ok {
 			return
 		}
@@ -259,6 +257,15 @@ func (c *race) wait() {
 	if !c.send(ctx) {
 		c.callOff() // it goes no further, and its context with it
 	}
+}
+
+// patience is for how much longer the node may be silent.
+func (c *race) patience() (left time.Duration, ok bool) {
+	left, ok = c.first.Patience(clock())
+	if c.body != nil {
+		left += time.Duration(float64(c.body.Size()) / uploadRate * float64(time.Second))
+	}
+	return left, ok
 }
 
 // pause waits, and reports whether the first attempt still does.
