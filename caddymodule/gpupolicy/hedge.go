@@ -54,17 +54,18 @@ type race struct {
 	url      url.URL       // of the first attempt, which sets its scheme meanwhile
 	body     *bytes.Reader // nil without one
 
-	timer    *time.Timer
-	abandon  context.CancelFunc // calls the first attempt off
-	answered chan struct{}      // closed when the first attempt is over
-	done     chan struct{}      // closed when the hedge is, if the timer has fired
-	winner   atomic.Int32
+	timer   *time.Timer
+	abandon context.CancelFunc // calls the first attempt off
+	winner  atomic.Int32
+	running sync.WaitGroup // of the hedge's goroutine, if the timer has fired
 
 	mu        sync.Mutex
+	over      bool               // the first attempt is
+	answered  chan struct{}      // closed then, if the hedge's goroutine has made it
 	cancel    context.CancelFunc // calls the hedge off
 	cancelled bool
 
-	// Of the hedge; to be read once done is closed.
+	// Of the hedge; to be read once its goroutine has ended.
 	second   *attempt // nil if there was none
 	hedge    outcome
 	upstream dialInfo
@@ -124,7 +125,7 @@ func (o *observer) race(r *http.Request, a *attempt) *race {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	c.request, c.abandon = r.WithContext(ctx), cancel
-	c.answered, c.done = make(chan struct{}), make(chan struct{})
+	c.running.Add(1)
 	c.timer = time.AfterFunc(patience, c.wait)
 	return c
 }
@@ -199,12 +200,33 @@ func (c *race) settle(claim int32) int32 {
 	if c.timer.Stop() {
 		return claim // no hedge was sent, and none will be
 	}
-	close(c.answered)
+	c.end()
 	if claim != nobody && c.winner.CompareAndSwap(nobody, claim) {
 		c.callOff()
 	}
-	<-c.done
+	c.running.Wait()
 	return c.winner.Load()
+}
+
+// end says that the first attempt is over.
+func (c *race) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	if c.answered != nil {
+		close(c.answered)
+	}
+}
+
+// follow lets the hedge's goroutine know of that, and reports whether it is so
+// already.
+func (c *race) follow() (over bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.answered = make(chan struct{})
+	}
+	return c.over
 }
 
 // callOff ends the hedge, or keeps it from beginning.
@@ -232,12 +254,15 @@ func (c *race) begin() (context.Context, bool) {
 // wait begins when the patience that the node has earned is over, and hedges the
 // request, unless answers to others have earned it more meanwhile.
 func (c *race) wait() {
-	defer close(c.done)
+	defer c.running.Done()
 	defer func() {
 		if p := recover(); p != nil { // the server recovers only those of its own goroutines
 			c.observer.policy.logger.Error("a hedged request panicked", zap.Any("panic", p))
 		}
 	}()
+	if c.follow() {
+		return
+	}
 	for {
 		left, ok := c.patience()
 		if !ok {
