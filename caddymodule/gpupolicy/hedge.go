@@ -189,6 +189,7 @@ func (c *race) run() (*http.Response, error) {
 	}
 	if first.err != nil {
 		c.abandon()
+		c.state.unsent = c.second == nil && unsent(first.err)
 		return nil, first.err
 	}
 	return o.deliver(c.state.of, c.first, first.verdict, first.res), nil

@@ -79,6 +79,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	res, verdict, err := o.try(r, a)
 	if err != nil {
+		state.unsent = unsent(err)
 		return nil, err
 	}
 	return o.deliver(r, a, verdict, res), nil
@@ -132,7 +133,7 @@ func (o *observer) try(r *http.Request, a *attempt) (*http.Response, balance.Ver
 	}
 	verdict, retryAfter := judge(res)
 	a.Answer(now, verdict, retryAfter)
-	if a.again && (verdict == balance.Served || verdict == balance.Alive) {
+	if a.paid && (verdict == balance.Served || verdict == balance.Alive) {
 		o.policy.budget.Good(now)
 	}
 	return res, verdict, nil

@@ -284,8 +284,8 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	state := p.request(r)
 	state.abandon(clock())
 	state.forgetTold(r)
-	again := state != nil && len(state.visited) > 0
-	if again && !p.allowRetry(clock(), state) {
+	kind, ok := p.afford(clock(), state)
+	if !ok {
 		return state.last // which will not be asked: see observer.RoundTrip
 	}
 	var chosen *reverseproxy.Upstream
@@ -294,7 +294,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	} else {
 		chosen, _ = p.pick(pool, r, state)
 	}
-	p.counted(clock(), state, again, chosen)
+	p.picked(clock(), state, kind, chosen)
 	return chosen
 }
 

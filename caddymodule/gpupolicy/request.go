@@ -30,6 +30,7 @@ type request struct {
 
 	last      *reverseproxy.Upstream // that was picked
 	busy      bool                   // what answered last was busy
+	unsent    bool                   // the last attempt did not get as far as a node
 	overspent bool                   // the budget did not allow the next retry
 	spent     atomic.Bool            // some of a body that can't be sent again was sent
 }
@@ -83,7 +84,7 @@ func (s *request) visit(n *balance.Node) {
 // without closing the response body.
 func (s *request) reserve(a *attempt) {
 	s.accompany(a)
-	s.pending, s.busy = a, false
+	s.pending, s.busy, s.unsent = a, false, false
 }
 
 // accompany makes the attempt one of the request's.
@@ -115,7 +116,7 @@ type attempt struct {
 	queue   *balance.Queue // that it waited in, or could have
 	request *request
 	outlook outlook
-	again   bool // it is a retry
+	paid    bool // it is a retry that the budget has paid for
 	disarm  func() bool
 	over    atomic.Bool
 }

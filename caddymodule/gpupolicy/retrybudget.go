@@ -2,6 +2,7 @@ package gpupolicy
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,7 +20,8 @@ import (
 )
 
 // RetryBudget bounds how many requests are sent again within any 10 seconds,
-// by retries or by hedges, so that they can't multiply an overload.
+// by retries or by hedges, so that they can't multiply an overload. What could
+// not connect has cost no node any work, and its retry does not count.
 type RetryBudget struct {
 	// The share of the requests that may be repeated. Default: 0.2. Negative:
 	// no limit. Beyond it retries go on for as long as nearly all of them are
@@ -96,33 +98,57 @@ func (p *Policy) newBudget() *balance.Budget {
 	return balance.NewBudget(share, floor)
 }
 
-// allowRetry takes a retry from the budget, or remembers that there is none.
-func (p *Policy) allowRetry(now time.Duration, state *request) bool {
-	if state.overspent {
-		return false
+// unsent tells whether an attempt failed before anything was sent, which costs
+// no node any work.
+func unsent(err error) bool {
+	_, dialing := errors.AsType[reverseproxy.DialError](err)
+	return dialing
+}
+
+// kind is what an attempt is to the budget.
+type kind uint8
+
+const (
+	original kind = iota
+	freeRetry
+	paidRetry
+)
+
+// afford tells what the next attempt is, and takes it from the budget; ok is
+// false if it can't be had.
+func (p *Policy) afford(now time.Duration, state *request) (k kind, ok bool) {
+	switch {
+	case state == nil || len(state.visited) == 0:
+		return original, true
+	case state.unsent:
+		return freeRetry, true
+	case state.overspent:
+		return paidRetry, false
 	}
 	if state.overspent = !p.budget.Retry(now); state.overspent {
 		exhausted.WithLabelValues("retry").Inc()
 	}
-	return !state.overspent
+	return paidRetry, !state.overspent
 }
 
-// counted says how a pick for a request ended, for the budget.
-func (p *Policy) counted(now time.Duration, state *request, again bool, chosen *reverseproxy.Upstream) {
-	switch {
-	case again && chosen == nil:
-		p.budget.Return(now)
-	case chosen == nil:
-	case again:
-		retried.Inc()
-		if state.pending != nil {
-			state.pending.again = true
+// picked says how the pick for an attempt has ended.
+func (p *Policy) picked(now time.Duration, state *request, k kind, chosen *reverseproxy.Upstream) {
+	if chosen == nil {
+		if k == paidRetry {
+			p.budget.Return(now)
 		}
-	case state != nil && state.pending != nil:
-		p.budget.Request(now, state.pending.Node().InFlight())
+		return
 	}
-	if state != nil && chosen != nil {
-		state.last = chosen
+	if k != original {
+		retried.Inc()
+	}
+	if state == nil || state.pending == nil {
+		return
+	}
+	state.last = chosen
+	state.pending.paid = k == paidRetry
+	if k == original {
+		p.budget.Request(now, state.pending.Node().InFlight())
 	}
 }
 
