@@ -13,4 +13,5 @@ import (
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/handover"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/inferhandler"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/modelproxy"
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/nerhighlight"
 )

@@ -3,7 +3,8 @@
 //
 //	cd e2e && go test ./...
 //
-// Package failover, in a directory of its own, tests the binary while nodes fail.
+// Package failover, in a directory of its own, tests the binary while nodes fail,
+// and package gradio with real servers of models behind it.
 //
 // The tests need a Chromium and are skipped where there is none. With
 // E2E_SCREENSHOTS=<directory> they leave pictures of the pages there.

@@ -34,7 +34,7 @@ func TestQuickStartShowsWhatTheModelFinds(t *testing.T) {
 	b.do(chromedp.Navigate(origin+"/"), chromedp.WaitVisible(chromedp.CSS("#run")))
 	b.run(`document.querySelector(".example").click()`)
 	b.wantMarks(found(t, "http://localhost:"+ports["8080"]+"/predict", eval[string](b, `document.querySelector(".example").textContent`))...)
-	phases := eval[string](b, `document.getElementById("phases").textContent`)
+	phases := eval[string](b, `document.querySelector(".latency").textContent`)
 	for _, want := range []string{"queue", "model", "node 127.0.0.1:", "by model ner"} {
 		if !strings.Contains(phases, want) {
 			t.Errorf("latency line %q lacks %q", phases, want)

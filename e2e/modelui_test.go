@@ -85,7 +85,7 @@ func TestEntitiesAreMarkedInTheirColours(t *testing.T) {
 			t.Errorf("%s: looks %q, want %q", theme, got, want)
 		}
 	}
-	phases := eval[string](b, `document.getElementById("phases").textContent`)
+	phases := eval[string](b, `document.querySelector(".latency").textContent`)
 	for _, want := range []string{"queue 0.2 ms", "model 3.4 ms", "network", "node " + node} {
 		if !strings.Contains(phases, want) {
 			t.Errorf("latency line %q lacks %q", phases, want)
@@ -120,7 +120,7 @@ func TestSentimentHasLabelAndBars(t *testing.T) {
 	b, _, _ := openModelUI(t)
 	b.run(`[...document.querySelectorAll(".example")].find((e) => e.textContent.includes("太棒了")).click()`)
 	b.until(`document.querySelector(".verdict")`)
-	if got := eval[string](b, `document.querySelector(".verdict").textContent`); got != "Positive 97.0 %" {
+	if got := eval[string](b, `document.querySelector(".verdict").textContent`); got != "▲ Positive 97.0 %" {
 		t.Errorf("verdict %q", got)
 	}
 	widths := eval[[]float64](b, `[...document.querySelectorAll(".fill")].map((f) => f.getBoundingClientRect().width / f.parentNode.getBoundingClientRect().width)`)

@@ -24,7 +24,9 @@ type Options struct {
 	// Workers is the number of forward passes at the same time. Default: one
 	// for each CPU that Go may use.
 	Workers int
-	// Threads used inside one forward pass. Default 1.
+	// Threads used inside one forward pass. 0, the default, leaves it to the
+	// engine: "go" gives a pass that is alone all CPUs, and one to each when
+	// there are as many passes; "onnxruntime" takes one.
 	Threads int
 	// BatchSize is the most windows of text in one forward pass. Default 32.
 	BatchSize int
@@ -65,7 +67,6 @@ func (o Options) withDefaults() Options {
 		o.Engine = DefaultEngine
 	}
 	setDefault(&o.Workers, runtime.GOMAXPROCS(0))
-	setDefault(&o.Threads, 1)
 	setDefault(&o.BatchSize, DefaultBatchSize)
 	setDefault(&o.BatchWait, DefaultBatchWait)
 	setDefault(&o.QueueLength, DefaultQueueLength)

@@ -126,7 +126,7 @@ func (a *Attempt) Answer(now time.Duration, v Verdict, retryAfter time.Duration)
 		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
 	case Failed:
 		changed = a.fail(now)
-		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
+		n.latency.fail(now, failureSample(retryAfter, n.latency.known()))
 	}
 	n.heard()
 	n.mu.Unlock()

@@ -1,5 +1,7 @@
 package balance
 
+import "math"
+
 // worthWaiting reports whether a request had better wait for a node that is
 // full than go to one that has room, given the expected times to first byte of
 // both in seconds, the limit of the full one, and the backlog: how long those
@@ -35,6 +37,33 @@ func (b *Balancer) worthWaiting(candidates []Candidate, least float64) bool {
 			limit = int(c.Node.inFlight.Load()) // full by another's count
 		}
 		if worthWaiting(least, v.latency, max(1, limit), backlog) {
+			return true
+		}
+	}
+	return false
+}
+
+// retryWaits reports whether a request had better wait for a full node than go
+// back to one that it was tried at. A node that fails at once always has room.
+// To the request that it failed, it is as slow as a failure counts; only who
+// would wait longer than that goes back. Of a node that was not tried yet less
+// is asked than otherwise: it may still be in its slow start. Called with the
+// lock held, after survey.
+func (b *Balancer) retryWaits(candidates []Candidate) bool {
+	least := math.Inf(1)
+	for i := range b.scratch {
+		if s := &b.scratch[i]; s.rank == tried {
+			least = min(least, s.score)
+		}
+	}
+	least = max(least, failureLatency.Seconds())
+	backlog := b.backlog().Seconds()
+	for i := range candidates {
+		c, v := &candidates[i], &b.views[i]
+		if c.Down || c.Tries > 0 || v.drained || v.hung || v.state != closed || !c.NoRoom() {
+			continue
+		}
+		if worthWaiting(least, v.latency, max(1, c.Limit), backlog) {
 			return true
 		}
 	}

@@ -65,6 +65,35 @@ func TestRequestWaitsForAFullNodeThatIsFaster(t *testing.T) {
 	}
 }
 
+// A node that fails at once always has room.
+func TestRetryWaitsForAFullNodeInsteadOfGoingBack(t *testing.T) {
+	for _, test := range []struct {
+		what    string
+		latency float64 // of the full node, seconds
+		now     time.Duration
+		want    int // -1: wait
+	}{
+		{"soon", 0.030, sec, -1},
+		{"later than a failure counts for", 20, sec, 1},
+		{"it hangs", 0.030, 10 * sec, 1},
+	} {
+		all := alike(2)
+		all[0].Limit, all[1].Tries = 1, 1
+		all[0].Node.latency.set(sec, test.latency)
+		all[1].Node.latency.set(sec, 0.020)
+		var busy, retry, other Attempt
+		if i, _ := New(Options{}).Pick(sec, all[:1], &busy); i != 0 {
+			t.Fatal("the node has no room")
+		}
+		if i, reason := queueing(0).Pick(test.now, all, &retry); i != test.want {
+			t.Errorf("%s: picked %d, %s, want %d", test.what, i, reason, test.want)
+		}
+		if i, _ := New(Options{}).Pick(test.now, all, &other); i != 1 {
+			t.Errorf("%s: picked %d where nobody can wait, want another try", test.what, i)
+		}
+	}
+}
+
 // A node that hangs is no room, however full the others are.
 func TestHungNodeIsNoRoom(t *testing.T) {
 	b, all := New(Options{}), alike(2)

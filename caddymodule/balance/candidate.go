@@ -24,6 +24,11 @@ type Candidate struct {
 	Tries int
 	// Avoid are the node's standings under the pool's rules.
 	Avoid []*Avoidance
+	// Affinity is how much the request wishes to go to this node: the highest
+	// first, 0 for not at all. Only PickPinned looks at it.
+	Affinity float64
+	// Backlog is how long those take who wait for this very node and come first.
+	Backlog time.Duration
 }
 
 // rank orders candidates before their scores are looked at: a request goes to

@@ -98,7 +98,7 @@ func (a *Attempt) Patience(now time.Duration) (left time.Duration, ok bool) {
 func (b *Balancer) PickOther(now time.Duration, candidates []Candidate, a *Attempt) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	chosen, _ := b.choose(now, candidates)
+	chosen, _ := b.choose(now, candidates, false)
 	if chosen < 0 || b.scratch[chosen].rank != healthy || !b.reserve(now, &candidates[chosen], a, false, b.views[chosen].others) {
 		return -1
 	}

@@ -48,8 +48,8 @@ func TestNothingIsHedgedBeforeThereIsARecord(t *testing.T) {
 	if a.Node() != all[1].Node {
 		t.Fatal("picked the node that was tried")
 	}
-	if left, ok := a.Patience(now); !ok || left != 160*ms {
-		t.Errorf("a new node in a pool whose answers take 80 ms may be silent for %v, %v; want twice as long", left, ok)
+	if left, ok := a.Patience(now); !ok || left != 320*ms {
+		t.Errorf("a new node in a pool whose answers take 80 ms may be silent for %v, %v; want twice what a known one may", left, ok)
 	}
 }
 

@@ -57,6 +57,7 @@ const (
 // sees one field newer than another errs by one sample.
 type latency struct {
 	average  atomic.Uint64 // float64 bits of seconds; 0: no sample yet
+	answers  atomic.Uint64 // the same of answers alone, without failures
 	at       atomic.Int64  // of the newest sample
 	oldest   atomic.Int64  // since when the longest unanswered request waits; 0: none does
 	answered atomic.Int64  // when the node last gave a sign of life
@@ -70,6 +71,17 @@ type latency struct {
 // observe takes a sample into the average, and returns the weight that it left
 // the old average and the time since the sample before.
 func (l *latency) observe(now time.Duration, sample float64) (keep float64, since time.Duration) {
+	answers := load(&l.answers)
+	keep, since = l.fail(now, sample)
+	if answers == 0 {
+		answers = sample
+	}
+	l.answers.Store(math.Float64bits(max(answers*keep+sample*(1-keep), 1e-6)))
+	return keep, since
+}
+
+// fail is observe for a sample that stands for a failure.
+func (l *latency) fail(now time.Duration, sample float64) (keep float64, since time.Duration) {
 	old := l.known()
 	if old == 0 {
 		l.set(now, sample)
@@ -79,6 +91,16 @@ func (l *latency) observe(now time.Duration, sample float64) (keep float64, sinc
 	keep = min(latencyMaxKeep, math.Exp(-float64(since)/float64(latencyMemory)))
 	l.set(now, old*keep+sample*(1-keep))
 	return keep, since
+}
+
+// sober is the part of the average that answers alone account for, 1 if there
+// were none: a node that has failed one request looks slow, so that it gets
+// fewer, but those pinned to it must not flee from it as from an overload.
+func (l *latency) sober() float64 {
+	if answers := load(&l.answers); answers != 0 {
+		return min(1, answers/l.known())
+	}
+	return 1
 }
 
 func (l *latency) set(now time.Duration, seconds float64) {
@@ -93,6 +115,7 @@ func (l *latency) forget() {
 	l.average.Store(0)
 	l.record.forget()
 	l.lost.Store(0)
+	l.answers.Store(0)
 }
 
 // known returns the average in seconds, 0 if there is none.

@@ -12,7 +12,7 @@ const MaxLimit = 1024
 
 const (
 	// limitStart is safe on a node that works on one request at a time, and
-	// doubles within a few latencies on one that can do more.
+	// doubles within a few latencies on one that can do more (slowStart).
 	limitStart = 2
 
 	// limitRatio is how much more is let in than the node is believed to
@@ -87,9 +87,9 @@ const (
 // their latencies. What the upper level gains decides: much, and the knee lies
 // higher; nothing, and it may lie lower; neither for sure, and nothing is
 // changed. BBR probes bandwidth in such cycles; Netflix's Vegas and Gradient2
-// judge by latency alone and are what the tests compare with. A limit that has
-// learned nothing yet, and one whose node suddenly answers much faster or more
-// slowly, is doubled or halved for as long as that gains.
+// judge by latency alone and are what the tests compare with. A limit whose node
+// suddenly answers much faster or more slowly is doubled or halved for as long
+// as that gains; one that has learned nothing yet begins with a slow start.
 //
 // Answers count only while the node is held at the limit four times of five:
 // with less load, throughput and latency are the clients' doing, and nothing
@@ -136,12 +136,15 @@ type Limit struct {
 	before limitLevel
 	back   float64
 	grown  bool
+
+	slowStart slowStart
 }
 
 type limitMode uint8
 
 const (
-	limitUp limitMode = iota
+	limitSlowStart limitMode = iota
+	limitUp
 	limitDown
 	limitSteady
 )
@@ -182,9 +185,34 @@ func (l *Limit) Done(now, began time.Duration, inFlight int, v Verdict) {
 		l.known++
 		l.latency += (took - l.latency) / min(l.known, max(limitSample, 2*l.knee))
 		l.scatter.observe(now, took, l.latency)
+		if l.mode == limitSlowStart {
+			l.start(now, began, inFlight)
+		}
 	} else if v == Busy {
 		l.refuse()
 	}
+}
+
+// start doubles the limit until a first search can begin: downwards, because
+// gateways that share a node end their slow starts one by one, and one that
+// searched upwards while the others don't would gain by what it takes from
+// them.
+func (l *Limit) start(now, began time.Duration, inFlight int) {
+	s := &l.slowStart
+	if !s.observe(now, began, inFlight, l.Now()) {
+		return
+	}
+	enough := s.slower() || l.slow(s.round.latency())
+	switch s.next(now); {
+	case !enough && l.knee < MaxLimit:
+		l.knee *= 2
+	case l.knee > 2*limitStart:
+		l.knee /= 2
+		l.research(limitDown)
+	default:
+		l.settle(limitStart)
+	}
+	l.set(int(l.knee))
 }
 
 // refuse follows a node that says itself that it has no room.
@@ -208,6 +236,9 @@ func (l *Limit) begin(now time.Duration) {
 	l.refused = false
 
 	limit := int(math.Round(l.knee))
+	if l.mode == limitSlowStart {
+		return
+	}
 	if l.mode != limitSteady {
 		if w := &l.upper; w.limit == limit && w.valid() { // not enough yet
 			w.to = l.until - l.length/2
@@ -255,11 +286,15 @@ func (l *Limit) close(now time.Duration) {
 		}
 		l.bestAt = now
 	}
-	if l.mode != limitSteady {
+	switch l.mode {
+	case limitSlowStart:
+		return
+	case limitUp, limitDown:
 		if l.upper.valid() {
 			l.search()
 		}
 		return
+	case limitSteady:
 	}
 	if l.jumped() {
 		return

@@ -44,6 +44,11 @@ const (
 	// more. One burst is over in one stretch, and is served as it came.
 	lineOverload = 1.1
 
+	// Nodes that answer so much more in one stretch than in the one before are
+	// still being found to do more: their limits rise from nothing when a
+	// region's load comes to them.
+	lineGrowth = 1.25
+
 	// An overload too small to be seen in two stretches is one that has let
 	// nobody in sooner for lineLong, and goes on.
 	lineLong = time.Second
@@ -286,7 +291,8 @@ func (l *line) overloaded(now time.Duration) bool {
 		much = much && t.arrivals > lineOverload*t.answers+math.Sqrt(t.answers)
 		more = more && t.arrivals >= t.answers && t.arrivals > 0
 	}
-	return much || more && now-l.soon > lineLong
+	grows := l.traffic[1].answers > lineGrowth*l.traffic[2].answers
+	return much && !grows || more && now-l.soon > lineLong
 }
 
 // What a refused client is told is within these bounds.

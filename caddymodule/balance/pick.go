@@ -100,15 +100,21 @@ func New(o Options) *Balancer {
 // index and why. It returns -1 when every candidate is full or drained, or
 // every healthy one is full: being busy is no reason to try nodes that are
 // known to fail. With Options.Backlog it also returns -1 when a full node
-// would have the request answered sooner.
+// would have the request answered sooner, be it than by a node that it has just
+// been tried at.
 //
 // It looks at all candidates: sampling two (power of two choices) made p99 a
 // hundred times worse on small pools of unequal nodes, where both may be slow.
 func (b *Balancer) Pick(now time.Duration, candidates []Candidate, a *Attempt) (int, Reason) {
+	return b.pick(now, candidates, a, false)
+}
+
+// pick is Pick for a request that begins a session, or not.
+func (b *Balancer) pick(now time.Duration, candidates []Candidate, a *Attempt, session bool) (int, Reason) {
 	b.mu.Lock()
-	chosen, reason := b.choose(now, candidates)
+	chosen, reason := b.choose(now, candidates, session)
 	for chosen >= 0 && !b.reserve(now, &candidates[chosen], a, reason == Probe, b.views[chosen].others) {
-		chosen, reason = b.choose(now, candidates)
+		chosen, reason = b.choose(now, candidates, session)
 	}
 	warmed := b.warmed
 	b.warmed = nil
@@ -144,7 +150,7 @@ func (b *Balancer) reserve(now time.Duration, c *Candidate, a *Attempt, probe bo
 	return false
 }
 
-func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reason) {
+func (b *Balancer) choose(now time.Duration, candidates []Candidate, session bool) (int, Reason) {
 	sum := b.survey(now, candidates)
 	if sum.best == excluded || sum.best > tried && sum.full {
 		return -1, Panic
@@ -155,6 +161,8 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 		// are probed: a backup that stayed ejected would not be there when
 		// it is needed.
 		return sum.probe, Probe
+	case sum.best == tried && sum.full && b.backlog != nil && b.retryWaits(candidates):
+		return -1, Retry
 	case sum.best == tried:
 		return b.lowest(candidates, tried, 0), Retry
 	case sum.best > healthy:
@@ -163,7 +171,7 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 	if sum.full && !sum.retry && b.backlog != nil && b.worthWaiting(candidates, sum.least) {
 		return -1, Best
 	}
-	if sum.plain {
+	if sum.plain && !session {
 		b.ties = b.ties[:0]
 		for i, limit := 0, sum.least*nearTie; i < len(b.scratch); i++ {
 			if s := &b.scratch[i]; s.score <= limit && s.rank == healthy {
@@ -180,10 +188,14 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate) (int, Reaso
 		for tier = sum.first; !b.any(candidates, healthy, tier); tier++ {
 		}
 	}
+	reason := Best
 	if tier > sum.first {
-		return b.lowest(candidates, healthy, tier), Spill
+		reason = Spill
 	}
-	return b.lowest(candidates, healthy, tier), Best
+	if session {
+		return b.share(candidates, tier), reason
+	}
+	return b.lowest(candidates, healthy, tier), reason
 }
 
 // overview is what a first look at the candidates gives.

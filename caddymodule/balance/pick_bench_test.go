@@ -62,7 +62,7 @@ func BenchmarkChoose(b *testing.B) {
 			for b.Loop() {
 				now += time.Microsecond
 				balancer.mu.Lock()
-				balancer.choose(now, all)
+				balancer.choose(now, all, false)
 				balancer.mu.Unlock()
 			}
 		})

@@ -121,12 +121,21 @@ func (q *Queue) Shed(why Shed) uint64 { return q.shed[why].Load() }
 // Only one waiter's try runs at a time. The error is a *RefusalError or the
 // context's.
 func (q *Queue) Wait(ctx context.Context, u Urgency, try func() bool) error {
+	return q.WaitSince(ctx, 0, u, try)
+}
+
+// WaitSince is Wait for a request that has waited elsewhere since a time before,
+// which counts for its patience; 0 is now.
+func (q *Queue) WaitSince(ctx context.Context, since time.Duration, u Urgency, try func() bool) error {
 	if q.waiting.Load() == 0 && try() {
 		return nil
 	}
 	now := q.clock()
+	if since == 0 {
+		since = now
+	}
 	t := &ticket{urgency: min(u, LeastUrgent), waiter: waiter{call: make(chan struct{}, 1)}}
-	if refusal := q.enter(ctx, now, t); refusal != nil {
+	if refusal := q.enter(ctx, now, since, t); refusal != nil {
 		return refusal
 	}
 	defer q.leave(t) // however try ends
@@ -222,10 +231,10 @@ func (q *Queue) refuse(t *ticket, why Shed) {
 }
 
 // enter puts t into the line.
-func (q *Queue) enter(ctx context.Context, now time.Duration, t *ticket) *RefusalError {
+func (q *Queue) enter(ctx context.Context, now, since time.Duration, t *ticket) *RefusalError {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	t.deadline = now + q.line.patience
+	t.deadline = since + q.line.patience
 	if deadline, ok := ctx.Deadline(); ok {
 		t.deadline = min(t.deadline, now+time.Until(deadline))
 	}

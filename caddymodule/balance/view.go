@@ -21,6 +21,7 @@ type view struct {
 	since   time.Duration
 
 	latency  float64 // expected time to first byte with room at the node, in seconds
+	sober    float64 // the factor in latency that leaves failures out
 	slowdown float64 // the factor in latency for others' work on the GPU
 	perKnee  float64 // 1/knee
 	others   float64 // requests of others at the node
@@ -54,6 +55,7 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 		given:    c.Weight,
 		since:    c.WarmSince,
 		latency:  n.latency.estimate(now, b.pool.median),
+		sober:    n.latency.sober(),
 		slowdown: 1,
 		weight:   c.Weight,
 		warmth:   1,
@@ -81,7 +83,7 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 	if silence := n.latency.silence(now); silence > 0 {
 		longer := max(1, (c.load()+v.others)*v.perKnee)
 		if silence > latencyOverdue*v.latency*longer {
-			v.latency = silence / longer
+			v.latency, v.sober = silence/longer, 1
 			v.hung = silence > latencyHung.Seconds()
 		}
 	}

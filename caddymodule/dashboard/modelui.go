@@ -46,7 +46,28 @@ type ModelUI struct {
 	// the title and the examples; what is shown always follows the answer.
 	Task string `json:"task,omitempty"`
 
+	// Further models of the same site. The page lets the reader switch between
+	// all of them; what was typed stays.
+	Also []OtherModel `json:"also,omitempty"`
+
+	// Texts to try, in place of the built-in Chinese sentences.
+	Examples []string `json:"examples,omitempty"`
+
+	// How many characters (code points) a text may have. The page counts against
+	// it and says so before it asks. Default: no limit but the model's own, whose
+	// answer 413 is shown. This is advice to the reader and guards nothing.
+	MaxChars int `json:"max_chars,omitempty"`
+
 	pages map[string]document // by language
+}
+
+// OtherModel is a model that the page offers beside the first.
+type OtherModel struct {
+	// The path of its API on the same site, as in `api`.
+	API string `json:"api"`
+
+	// What it does: "ner" or "sentiment", which is also its name on the page.
+	Task string `json:"task"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -98,17 +119,40 @@ func (m *ModelUI) Validate() error {
 	if strings.ContainsAny(m.Path, "*?#{}") {
 		return fmt.Errorf("checking model_ui: path %q must be a plain path, without wildcard, query or placeholder", m.Path)
 	}
-	api, err := url.Parse(m.API)
-	if err != nil {
-		return fmt.Errorf("checking model_ui: parsing api %q: %w", m.API, err)
-	}
-	if api.Scheme != "" || api.Host != "" || !strings.HasPrefix(api.Path, "/") || api.Fragment != "" {
-		return fmt.Errorf("checking model_ui: api %q must be a path on the same site, such as /predict; to use a model elsewhere, proxy that path to it", m.API)
+	if err := validateAPI(m.API); err != nil {
+		return err
 	}
 	switch m.Task {
 	case "auto", "ner", "sentiment":
 	default:
 		return fmt.Errorf("checking model_ui: unknown task %q; use auto, ner or sentiment", m.Task)
+	}
+	tasks := map[string]bool{m.Task: true}
+	for _, other := range m.Also {
+		if err := validateAPI(other.API); err != nil {
+			return err
+		}
+		if other.Task != "ner" && other.Task != "sentiment" {
+			return fmt.Errorf("checking model_ui: unknown task %q of the further model %s; use ner or sentiment", other.Task, other.API)
+		}
+		if tasks[other.Task] || m.Task == "auto" {
+			return fmt.Errorf("checking model_ui: with further models each needs a task of its own, since readers choose by it; %s has %q beside %q", other.API, other.Task, m.Task)
+		}
+		tasks[other.Task] = true
+	}
+	if m.MaxChars < 0 {
+		return fmt.Errorf("checking model_ui: max_chars %d: give a number above zero", m.MaxChars)
+	}
+	return nil
+}
+
+func validateAPI(api string) error {
+	parsed, err := url.Parse(api)
+	if err != nil {
+		return fmt.Errorf("checking model_ui: parsing api %q: %w", api, err)
+	}
+	if parsed.Scheme != "" || parsed.Host != "" || !strings.HasPrefix(parsed.Path, "/") || parsed.Fragment != "" {
+		return fmt.Errorf("checking model_ui: api %q must be a path on the same site, such as /predict; to use a model elsewhere, proxy that path to it", api)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -43,9 +44,12 @@ func parseModelUI(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
 //
 //	model_ui [<matcher>] [<path>] {
-//		api   <path>
-//		title <text>
-//		task  auto|ner|sentiment
+//		api       <path>
+//		title     <text>
+//		task      auto|ner|sentiment
+//		also      <path> ner|sentiment
+//		example   <text>...
+//		max_chars <number>
 //	}
 func (m *ModelUI) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // directive name
@@ -59,22 +63,8 @@ func (m *ModelUI) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	for d.NextBlock(0) {
-		var setting *string
-		switch d.Val() {
-		case "api":
-			setting = &m.API
-		case "title":
-			setting = &m.Title
-		case "task":
-			setting = &m.Task
-		default:
-			return d.Errf("unrecognised option %q of model_ui; it knows api, title and task", d.Val())
-		}
-		if *setting != "" {
-			return d.Errf("%s is given twice", d.Val())
-		}
-		if !d.AllArgs(setting) {
-			return d.ArgErr()
+		if err := m.unmarshalOption(d); err != nil {
+			return err
 		}
 	}
 	// Once more with the file and line at hand; JSON configurations get theirs
@@ -83,6 +73,56 @@ func (m *ModelUI) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	checked.fillDefaults()
 	if err := checked.Validate(); err != nil {
 		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func (m *ModelUI) unmarshalOption(d *caddyfile.Dispenser) error {
+	option := d.Val()
+	var setting *string
+	switch option {
+	case "api":
+		setting = &m.API
+	case "title":
+		setting = &m.Title
+	case "task":
+		setting = &m.Task
+	case "also":
+		var other OtherModel
+		if !d.AllArgs(&other.API, &other.Task) {
+			return d.ArgErr()
+		}
+		m.Also = append(m.Also, other)
+		return nil
+	case "example":
+		texts := d.RemainingArgs()
+		if len(texts) == 0 {
+			return d.ArgErr()
+		}
+		m.Examples = append(m.Examples, texts...)
+		return nil
+	case "max_chars":
+		if m.MaxChars != 0 {
+			return d.Err("max_chars is given twice")
+		}
+		var number string
+		if !d.AllArgs(&number) {
+			return d.ArgErr()
+		}
+		n, err := strconv.Atoi(number)
+		if err != nil || n <= 0 {
+			return d.Errf("max_chars %q: give a number of characters above zero, such as 10000", number)
+		}
+		m.MaxChars = n
+		return nil
+	default:
+		return d.Errf("unrecognised option %q of model_ui; it knows api, title, task, also, example and max_chars", option)
+	}
+	if *setting != "" {
+		return d.Errf("%s is given twice", option)
+	}
+	if !d.AllArgs(setting) {
+		return d.ArgErr()
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 
 	textlanguage "golang.org/x/text/language"
@@ -30,12 +31,17 @@ func newDocument(contentType string, body []byte) document {
 
 // assets holds the static files by their path relative to the page. Types are
 // fixed here: the tables that Go's mime package reads differ between hosts.
-var assets = map[string]document{
-	"model_ui/app.js":    newDocument("text/javascript; charset=utf-8", mustRead("model_ui/app.js")),
-	"model_ui/render.js": newDocument("text/javascript; charset=utf-8", mustRead("model_ui/render.js")),
-	"model_ui/app.css":   newDocument("text/css; charset=utf-8", mustRead("model_ui/app.css")),
-	"model_ui/icon.svg":  newDocument("image/svg+xml", mustRead("model_ui/icon.svg")),
-}
+var assets = func() map[string]document {
+	all := map[string]document{
+		"model_ui/app.css":  newDocument("text/css; charset=utf-8", mustRead("model_ui/app.css")),
+		"model_ui/icon.svg": newDocument("image/svg+xml", mustRead("model_ui/icon.svg")),
+	}
+	for _, name := range []string{"app", "ask", "batch", "export", "latency", "render", "rows", "shapes", "words"} {
+		file := "model_ui/" + name + ".js"
+		all[file] = newDocument("text/javascript; charset=utf-8", mustRead(file))
+	}
+	return all
+}()
 
 var pageTemplate = template.Must(template.ParseFS(files, "model_ui/index.html"))
 
@@ -69,6 +75,33 @@ var examples = map[string][]string{
 	},
 }
 
+// pageModel is a model as the page's script knows it.
+type pageModel struct {
+	API      string   `json:"api"` // relative to the page
+	Task     string   `json:"task"`
+	Examples []string `json:"examples"`
+}
+
+func (m *ModelUI) models() []pageModel {
+	models := append(make([]pageModel, 0, 1+len(m.Also)), pageModel{m.API, m.Task, nil})
+	for _, other := range m.Also {
+		models = append(models, pageModel{other.API, other.Task, nil})
+	}
+	for i := range models {
+		model := &models[i]
+		model.API = relativePath(m.Path, model.API)
+		switch {
+		case len(m.Examples) > 0:
+			model.Examples = m.Examples
+		case model.Task == "auto":
+			model.Examples = slices.Concat(examples["ner"], examples["sentiment"])
+		default:
+			model.Examples = examples[model.Task]
+		}
+	}
+	return models
+}
+
 // renderPage renders the page in one language. Settings of the operator enter
 // the HTML only through html/template.
 func renderPage(m *ModelUI, lang string) (document, error) {
@@ -76,22 +109,20 @@ func renderPage(m *ModelUI, lang string) (document, error) {
 	if lang == "en" {
 		other = "zh"
 	}
-	title := m.Title
+	models := m.models()
+	title, titleKey := m.Title, "title_"+m.Task
+	if len(models) > 1 {
+		titleKey = "title_auto"
+	}
 	if title == "" {
-		title = translations[lang]["title_"+m.Task]
+		title = translations[lang][titleKey]
 	}
-	shown := examples[m.Task]
-	if m.Task == "auto" {
-		shown = append(append(shown, examples["ner"]...), examples["sentiment"]...)
-	}
-	api := relativePath(m.Path, m.API)
 	var out bytes.Buffer
 	err := pageTemplate.Execute(&out, map[string]any{
 		"Lang": lang, "OtherLang": other, "OtherLangName": translations[other]["name"],
-		"Title": title, "Task": m.Task, "API": api,
-		"T": translations[lang], "Examples": shown, "FirstExample": shown[0],
+		"Title": title, "T": translations[lang], "Models": models,
 		"Config": map[string]any{
-			"api": api, "task": m.Task, "title": m.Title, "strings": translations,
+			"models": models, "title": m.Title, "titleKey": titleKey, "maxChars": m.MaxChars, "strings": translations,
 		},
 	})
 	if err != nil {

@@ -29,13 +29,16 @@ func (b *requestBody) Read(p []byte) (int, error) {
 }
 
 // watch returns the response's body such that the attempt ends with it.
-func watch(ctx context.Context, res *http.Response, a *attempt) io.ReadCloser {
+func watch(r *http.Request, res *http.Response, a *attempt) io.ReadCloser {
 	if res.Body == nil || res.Body == http.NoBody {
 		a.end(clock())
 		return res.Body
 	}
-	b := &responseBody{ReadCloser: res.Body, ctx: ctx, attempt: a}
+	b := &responseBody{ReadCloser: res.Body, ctx: r.Context(), attempt: a}
 	if res.StatusCode != http.StatusSwitchingProtocols {
+		if isEventStream(res) {
+			return &eventBody{responseBody: b, goodbye: goodbye(r)}
+		}
 		return b
 	}
 	tunnel, ok := res.Body.(io.ReadWriteCloser)

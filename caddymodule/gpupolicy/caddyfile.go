@@ -39,6 +39,12 @@ var ErrUnknownOption = errors.New("unrecognized option")
 //			header   <field> <value>
 //			start    up|down
 //		}
+//		sticky     cookie <name> {
+//			secret    <text>
+//			path      <path>
+//			same_site lax|strict|none
+//		}
+//		sticky     header <name>
 //		weight     <address> <number>
 //		tier       <number> <address|cidr...>
 //		retry_budget <percent>% [<min>] | off
@@ -79,6 +85,8 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = p.parseHedge(d, args)
 		case "health":
 			err = p.parseHealth(d, args)
+		case "sticky":
+			err = p.parseSticky(d, args)
 		case "weight":
 			err = p.parseWeight(d, args)
 		case "tier":

@@ -38,7 +38,8 @@ func (p *Policy) hedgerOf(h *reverseproxy.Handler) hedger {
 	transport, ok := p.roundTripper.(*reverseproxy.HTTPTransport)
 	return hedger{
 		handler: h,
-		on: !p.NoHedge && ok && transport.ProxyProtocol == "" && // which gives each client connections of its own
+		// Another node knows nothing of a session.
+		on: !p.NoHedge && p.Sticky == nil && ok && transport.ProxyProtocol == "" && // which gives each client connections of its own
 			(p.retries.limited || p.retries.timed),
 	}
 }

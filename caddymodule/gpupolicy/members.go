@@ -30,6 +30,9 @@ type member struct {
 	avoid   []*balance.Avoidance
 	digests *digests
 	queue   *balance.Queue
+	line    *sharedQueue // of those pinned to it, nil without a queue
+	token   string       // of cookies that pin to it
+	seed    uint64       // of headers that do
 	sources []*source
 	health  *healthcheck.Watch // nil without checks of our own
 
@@ -80,7 +83,9 @@ func (ms *members) init(r rules, static reverseproxy.UpstreamPool, now time.Dura
 }
 
 func (ms *members) member(dial string, n *balance.Node) *member {
-	return &member{dial: dial, node: n, weight: ms.rules.weight(dial), tier: ms.rules.tier(dial)}
+	m := &member{dial: dial, node: n, weight: ms.rules.weight(dial), tier: ms.rules.tier(dial)}
+	ms.rules.sticky.identify(m)
+	return m
 }
 
 // get returns the member for the i-th upstream of a pool.

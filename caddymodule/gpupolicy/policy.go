@@ -104,6 +104,10 @@ type Policy struct {
 	// is buffered, and its method is GET, HEAD, OPTIONS or POST.
 	NoHedge bool `json:"no_hedge,omitempty"`
 
+	// Keeps the requests of a client at one node. Default: each goes to the
+	// best.
+	Sticky *Sticky `json:"sticky,omitempty"`
+
 	// How long a node that recovers, or that joins nodes already serving, is
 	// spared: its share grows from a tenth to the whole. Default: 30s.
 	// Negative: off.
@@ -175,6 +179,11 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		}
 	}
 	p.budget = p.newBudget()
+	if p.Sticky != nil {
+		if err := p.Sticky.provision(caddy.NewReplacer()); err != nil {
+			return err
+		}
+	}
 	handler := parent(ctx)
 	var backlog func() time.Duration
 	if p.openQueue(handler); p.queue != nil {
@@ -239,6 +248,11 @@ func (p *Policy) Validate() error {
 			return err
 		}
 	}
+	if p.Sticky != nil {
+		if err := p.Sticky.check(); err != nil {
+			return err
+		}
+	}
 	if p.Spill != 0 && !(p.Spill >= 1 && p.Spill <= 10) {
 		return fmt.Errorf("spill %g: want a factor from 1 (spill what is lost) to 10", p.Spill)
 	}
@@ -275,8 +289,8 @@ func (p *Policy) slowStart() time.Duration {
 	return time.Duration(p.SlowStart)
 }
 
-// Select picks an upstream, or nil when every one is drained or full. With a
-// queue it waits for one to have room.
+// Select picks an upstream, the one of the request's session if it can, or nil
+// when every one is drained or full. With a queue it waits for one to have room.
 func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
 	if len(pool) == 0 {
 		return nil
@@ -284,17 +298,31 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	state := p.request(r)
 	state.abandon(clock())
 	state.forgetTold(r)
+	if state != nil && state.refused {
+		return nil // Caddy tries again without an upstream as often as it retries
+	}
 	kind, ok := p.afford(clock(), state)
 	if !ok {
 		return state.last // which will not be asked: see observer.RoundTrip
 	}
-	var chosen *reverseproxy.Upstream
-	if p.queue != nil {
-		chosen = p.wait(pool, r, w, state)
-	} else {
-		chosen, _ = p.pick(pool, r, state)
-	}
+	chosen := p.find(pool, r, w, state)
 	p.picked(clock(), state, kind, chosen)
+	return chosen
+}
+
+// find is Select without the budget.
+func (p *Policy) find(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter, state *request) *reverseproxy.Upstream {
+	var began time.Duration // when it began to wait, if it did
+	if p.Sticky != nil && state != nil && p.observed {
+		began = clock()
+		if pinned := p.pickPinned(pool, r, state); pinned != nil {
+			return pinned
+		}
+	}
+	if p.queue != nil {
+		return p.wait(began, pool, r, w, state)
+	}
+	chosen, _ := p.pick(pool, r, state)
 	return chosen
 }
 
@@ -306,7 +334,11 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 	defer p.scratch.Put(candidates)
 	p.look(now, pool, state, candidates)
 	a := new(attempt)
-	chosen, _ := p.balancer.Pick(now, *candidates, &a.Attempt)
+	pick := p.balancer.Pick
+	if p.beginsSession(state) {
+		pick = p.balancer.PickSession
+	}
+	chosen, _ := pick(now, *candidates, &a.Attempt)
 	if chosen < 0 {
 		p.refused(r, *candidates)
 		for _, c := range *candidates {
@@ -315,20 +347,25 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 		}
 		return nil, full
 	}
+	if p.queue != nil {
+		a.queue = p.queue.Queue
+	}
+	return p.reserved(now, pool, r, state, *candidates, chosen, a), false
+}
+
+// reserved takes down that a node has been picked and reserved.
+func (p *Policy) reserved(now time.Duration, pool reverseproxy.UpstreamPool, r *http.Request, state *request, candidates []balance.Candidate, chosen int, a *attempt) *reverseproxy.Upstream {
 	if state == nil || !p.observed {
 		// Nobody will say when the request ends; Caddy's own count, which
 		// begins a moment later, must do.
 		a.End(now)
-		return pool[chosen], false
+		return pool[chosen]
 	}
 	a.member = p.members.get(now, chosen, pool[chosen])
-	if p.queue != nil {
-		a.queue = p.queue.Queue
-	}
-	a.outlook = p.outlook(now, state, *candidates, chosen)
+	a.outlook = p.outlook(now, state, candidates, chosen)
 	state.pool = pool
 	state.reserve(a)
-	return pool[chosen], false
+	return pool[chosen]
 }
 
 // look makes candidates of the upstreams as they are now.

@@ -84,8 +84,9 @@ type queuePool struct {
 
 type sharedQueue struct {
 	*balance.Queue
-	key   string
-	users int
+	key    string
+	users  int
+	pinned bool // those whom it sheds go to the queue of all nodes
 }
 
 func (qs *queuePool) acquire(key string, o balance.QueueOptions) *sharedQueue {
@@ -106,16 +107,16 @@ func (qs *queuePool) release(q *sharedQueue) {
 	defer qs.mu.Unlock()
 	if q.users--; q.users == 0 {
 		delete(qs.all, q.key) // those who still wait keep it
-		shedBefore.add(q.Queue)
+		shedBefore.add(q)
 	}
 }
 
 // each calls f with every queue in use.
-func (qs *queuePool) each(f func(*balance.Queue)) {
+func (qs *queuePool) each(f func(*sharedQueue)) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	for _, q := range qs.all {
-		f(q.Queue)
+		f(q)
 	}
 }
 
@@ -143,19 +144,15 @@ func (p *Policy) closeQueue() {
 // backlog tells the balancer how long those who wait already will take.
 func (p *Policy) backlog() time.Duration { return p.queue.Backlog() }
 
-// wait picks a node for a request, once one has room.
-func (p *Policy) wait(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter, state *request) *reverseproxy.Upstream {
-	if state != nil && state.refused {
-		return nil // Caddy tries again without an upstream as often as it retries
-	}
-	urgency := balance.MostUrgent // a retry has waited before
-	if state == nil || len(state.visited) == 0 {
-		urgency = p.urgency(r)
-	}
-	began := clock()
+// wait picks a node for a request, once one has room. began is when it began to
+// wait, 0 if it has not.
+func (p *Policy) wait(began time.Duration, pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter, state *request) *reverseproxy.Upstream {
 	var chosen *reverseproxy.Upstream
 	tries := 0
-	err := p.queue.Wait(r.Context(), urgency, func() bool {
+	if began == 0 {
+		began = clock()
+	}
+	err := p.queue.WaitSince(r.Context(), began, p.urgency(r, state), func() bool {
 		var full bool
 		tries++
 		chosen, full = p.pick(pool, r, state)
@@ -179,7 +176,10 @@ func (p *Policy) wait(pool reverseproxy.UpstreamPool, r *http.Request, w http.Re
 }
 
 // urgency reads what the configuration says of a request's priority.
-func (p *Policy) urgency(r *http.Request) balance.Urgency {
+func (p *Policy) urgency(r *http.Request, state *request) balance.Urgency {
+	if state != nil && len(state.visited) > 0 {
+		return balance.MostUrgent // a retry has waited before
+	}
 	if p.Queue.Priority == "" {
 		return balance.DefaultUrgency
 	}

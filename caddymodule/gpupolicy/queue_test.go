@@ -143,7 +143,7 @@ func TestClientThatLeavesGivesItsPlaceBack(t *testing.T) {
 	ask(t.Context())
 	eventually(t, "the node to be full", func() bool { return a.inFlight(t) == 1 })
 	waiting := func() (n int) {
-		queues.each(func(q *balance.Queue) { n += q.Len() })
+		queues.each(func(q *sharedQueue) { n += q.Len() })
 		return n
 	}
 	ctx, leave := context.WithCancel(t.Context())
@@ -232,7 +232,7 @@ func TestUrgentRequestsGoFirst(t *testing.T) {
 	var wg sync.WaitGroup
 	ask := func(priority string) {
 		before := 0
-		queues.each(func(q *balance.Queue) { before += q.Len() })
+		queues.each(func(q *sharedQueue) { before += q.Len() })
 		wg.Go(func() {
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, c.URL("GW"), nil)
 			req.Header.Set("Priority", priority)
@@ -242,7 +242,7 @@ func TestUrgentRequestsGoFirst(t *testing.T) {
 		})
 		eventually(t, "it to wait", func() bool {
 			n := 0
-			queues.each(func(q *balance.Queue) { n += q.Len() })
+			queues.each(func(q *sharedQueue) { n += q.Len() })
 			mu.Lock()
 			defer mu.Unlock()
 			return n > before || len(order) == 1 && before == 0

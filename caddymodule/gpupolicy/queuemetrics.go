@@ -27,7 +27,10 @@ type shedCounts struct {
 	of map[balance.Shed]uint64
 }
 
-func (c *shedCounts) add(q *balance.Queue) {
+func (c *shedCounts) add(q *sharedQueue) {
+	if q.pinned {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.of == nil {
@@ -51,8 +54,11 @@ func collectQueues(ch chan<- prometheus.Metric) {
 	for _, why := range balance.Sheds() {
 		shed[why] = shedBefore.get(why)
 	}
-	queues.each(func(q *balance.Queue) {
+	queues.each(func(q *sharedQueue) {
 		length += q.Len()
+		if q.pinned {
+			return
+		}
 		for _, why := range balance.Sheds() {
 			shed[why] += q.Shed(why)
 		}

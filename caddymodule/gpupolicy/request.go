@@ -21,6 +21,7 @@ type request struct {
 	pending *attempt // reserved, not yet seen by the observer
 	refused bool     // by the queue
 	hedges  int      // of visited, those that were no retries
+	wish    wish     // where its session is
 
 	// What a hedge starts from: what the request was before reverse_proxy
 	// adapted it to a node, and the upstreams there were.

@@ -62,13 +62,14 @@ func (r retries) left(tries int) bool {
 }
 
 // outlook looks for other nodes than the one chosen. state does not yet count
-// that one.
+// that one. With a queue, a retry waits for those that are full.
 func (p *Policy) outlook(now time.Duration, state *request, candidates []balance.Candidate, chosen int) (o outlook) {
 	if !p.retries.asked || state == nil || !p.retries.left(state.attempts()+1) {
 		return o
 	}
 	for i := range candidates {
-		if c := &candidates[i]; i != chosen && c.Tries == 0 && c.Takes() {
+		c := &candidates[i]
+		if _, drained := c.Node.Drained(); i != chosen && c.Tries == 0 && !drained && (p.queue != nil || !c.NoRoom()) {
 			o.any = true
 			o.healthy = o.healthy || c.Healthy(now)
 		}

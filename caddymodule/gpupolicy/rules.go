@@ -21,11 +21,12 @@ const (
 	maxWeight = 1e6
 )
 
-// rules say which weight and tier an address has.
+// rules say which weight and tier an address has, and by what sessions know it.
 type rules struct {
 	weights  map[string]float64
 	tiers    map[string]int
 	prefixes []prefixTier // longest first
+	sticky   *Sticky
 }
 
 type prefixTier struct {
@@ -34,7 +35,7 @@ type prefixTier struct {
 }
 
 func (p *Policy) rules() (rules, error) {
-	r := rules{weights: make(map[string]float64), tiers: make(map[string]int)}
+	r := rules{weights: make(map[string]float64), tiers: make(map[string]int), sticky: p.Sticky}
 	for addr, w := range p.Weights {
 		if err := checkWeight(w); err != nil {
 			return r, fmt.Errorf("weight of %s: %w", addr, err)

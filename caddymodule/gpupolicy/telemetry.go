@@ -155,6 +155,7 @@ func (p *Policy) attend(m *member) {
 		m.queue = p.queue.Queue
 		m.node.Audience().Join(m.queue)
 	}
+	p.openLine(m)
 	p.checkHealth(m)
 	for _, rule := range p.avoidRules() {
 		m.avoid = append(m.avoid, m.node.Avoidance(rule))
@@ -193,6 +194,7 @@ func (m *member) part() {
 	if m.queue != nil {
 		m.node.Audience().Leave(m.queue)
 	}
+	m.closeLine()
 }
 
 // read hears of each try to read a source, from its poller.

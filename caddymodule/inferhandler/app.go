@@ -62,7 +62,8 @@ type Model struct {
 	// for each CPU that Go may use.
 	Workers int `json:"workers,omitempty"`
 
-	// Threads used inside one forward pass. Default: 1.
+	// Threads used inside one forward pass. Default: the engine's choice; "go"
+	// gives a pass that is alone all CPUs, and one to each under load.
 	Threads int `json:"threads,omitempty"`
 
 	// BatchSize is the most windows of text in one forward pass. Default: 32.
@@ -192,6 +193,19 @@ func (a *App) Digest(nameOrRef string) (string, error) {
 		return "", err
 	}
 	return inference.Digest(ref)
+}
+
+// Acquire returns the model of that name or reference, as handlers find it, for
+// another module of the same configuration, which releases it in its Cleanup.
+// again opens it once more, for what is still under way after that.
+func (a *App) Acquire(nameOrRef string) (m *inference.Model, again func() (*inference.Model, error), err error) {
+	ref, opts, err := a.resolve(nameOrRef)
+	if err != nil {
+		return nil, nil, err
+	}
+	again = func() (*inference.Model, error) { return inference.Acquire(ref, opts) }
+	m, err = again()
+	return m, again, err
 }
 
 func isDirectory(path string) bool {

@@ -89,26 +89,28 @@ func TestFallbackAnswersWhatTheBudgetRefuses(t *testing.T) {
 // did; with no_retry these are the only retries there are.
 func TestRetriesOfWhatCouldNotConnectAreFree(t *testing.T) {
 	for _, options := range []string{"", "\nno_retry"} {
-		a, b := newNode(t), newNode(t)
-		a.kill()
-		b.kill()
-		c := caddyrun.Start(t, proxy("health off\neject off\nretry_budget 1% 1\nfallback ner"+options, a, b))
-		cl := client(t)
-		before := metric(cl, c, `caddy_gpu_retry_budget_exhausted_total{kind="retry"}`)
-		for i := range 20 {
-			if r := send(cl, "POST", c.URL("GW"), sentence); !fellBack(r) {
-				t.Fatalf("%d: %d %q %v", i, r.status, r.body, r.header)
+		t.Run(options, func(t *testing.T) {
+			a, b := newNode(t), newNode(t)
+			a.kill()
+			b.kill()
+			c := caddyrun.Start(t, proxy("health off\neject off\nretry_budget 1% 1\nfallback ner"+options, a, b))
+			cl := client(t)
+			before := metric(cl, c, `caddy_gpu_retry_budget_exhausted_total{kind="retry"}`)
+			for i := range 20 {
+				if r := send(cl, "POST", c.URL("GW"), sentence); !fellBack(r) {
+					t.Fatalf("%d: %d %q %v", i, r.status, r.body, r.header)
+				}
 			}
-		}
-		b.start(t)
-		for i := range 20 {
-			if r := send(cl, "POST", c.URL("GW"), fmt.Sprint(i)); r.body != b.addr {
-				t.Fatalf("%d: %d %q %v", i, r.status, r.body, r.header)
+			b.start(t)
+			for i := range 20 {
+				if r := send(cl, "POST", c.URL("GW"), fmt.Sprint(i)); r.body != b.addr {
+					t.Fatalf("%d: %d %q %v", i, r.status, r.body, r.header)
+				}
 			}
-		}
-		if n := metric(cl, c, `caddy_gpu_retry_budget_exhausted_total{kind="retry"}`) - before; n != 0 {
-			t.Errorf("the budget refused %d", n)
-		}
+			if n := metric(cl, c, `caddy_gpu_retry_budget_exhausted_total{kind="retry"}`) - before; n != 0 {
+				t.Errorf("the budget refused %d", n)
+			}
+		})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-infer/caddy-infer/caddymodule/gpupolicy"
 	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
@@ -188,6 +189,54 @@ func TestBusyNodeIsLeftForAnotherAndNeverEjected(t *testing.T) {
 				t.Errorf("the busy node is %s after %d requests", s.State, a.runs())
 			}
 		})
+	}
+}
+
+// Each node takes one request at a time; one fails at once, and so has room.
+func TestRetryWaitsForANodeThatIsFull(t *testing.T) {
+	a, b := newNode(t), newNode(t)
+	drain := func(f func(string) (gpupolicy.Status, error), n *node) {
+		t.Helper()
+		if _, err := f(n.addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// b takes its time, so that it is not soon suspected to hang.
+	b.answers(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(1500 * time.Millisecond)
+		fmt.Fprint(w, "ok")
+	})
+	c := caddyrun.Start(t, proxy("max_in_flight 1\nqueue 100 60s\nhealth off\neject off\nslow_start off", a, b))
+	cl := client(t)
+	for _, other := range []*node{a, b} { // learn the latency of each
+		drain(gpupolicy.Drain, other)
+		if r := send(cl, "POST", c.URL("GW"), ""); r.status != 200 {
+			t.Fatalf("%d %q", r.status, r.body)
+		}
+		drain(gpupolicy.Resume, other)
+	}
+
+	release := make(chan struct{})
+	b.answers(func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		fmt.Fprint(w, "ok")
+	})
+	a.answers(says(503, "out of order"))
+	replies := make(chan reply, 2)
+	drain(gpupolicy.Drain, a)
+	go func() { replies <- send(cl, "POST", c.URL("GW"), "first") }()
+	eventually(t, "the good node to be full", func() bool { return b.times("first") == 1 })
+	drain(gpupolicy.Resume, a)
+	go func() { replies <- send(cl, "POST", c.URL("GW"), "second") }()
+	eventually(t, "the other to fail", func() bool { return a.times("second") > 0 })
+	close(release)
+	for range cap(replies) {
+		if r := <-replies; r.status != 200 || r.body != "ok" {
+			t.Errorf("%d %q %v", r.status, r.body, r.err)
+		}
+	}
+	if n := a.times("second"); n > 1 {
+		t.Errorf("a request went to the failing node %d times", n)
 	}
 }
 

@@ -50,7 +50,7 @@ type Options struct {
 	// Precision of the weights. Empty means the engine's best for the files
 	// that are there.
 	Precision Precision
-	// Threads used inside one forward pass; 0 means 1.
+	// Threads used inside one forward pass; 0 leaves it to the engine.
 	Threads int
 	// Library is the path of the engine's native library, for engines that
 	// need one; empty means that the engine looks for it.

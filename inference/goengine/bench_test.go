@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +21,7 @@ import (
 
 // randomBERT writes a token classifier of that shape. The weights are noise:
 // it is for speed and memory, not for answers.
-func randomBERT(b *testing.B, hidden, layers, heads, intermediate, vocab int) string {
+func randomBERT(b testing.TB, hidden, layers, heads, intermediate, vocab int) string {
 	b.Helper()
 	path := b.TempDir()
 	config, err := json.Marshal(map[string]any{
@@ -95,7 +97,7 @@ func BenchmarkBERT(b *testing.B) {
 			for _, c := range []struct {
 				precision engine.Precision
 				threads   int
-			}{{engine.FP32, 1}, {engine.FP32, 2}, {engine.INT8, 1}, {engine.INT8, 2}} {
+			}{{engine.FP32, 1}, {engine.FP32, 0}, {engine.INT8, 1}, {engine.INT8, 0}} {
 				b.Run(fmt.Sprintf("%s/%s/batch=%d/tokens=%d/threads=%d", shape.name, c.precision, size.batch, size.tokens, c.threads), func(b *testing.B) {
 					e, err := engine.Open("go", dir, engine.Options{Threads: c.threads, Precision: c.precision})
 					if err != nil {
@@ -123,6 +125,46 @@ func BenchmarkBERT(b *testing.B) {
 					b.ReportMetric(float64(m.HeapInuse)/1e6, "heap-MB")
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkScheduling is BERT-base in INT8 with one sentence of 32 tokens a
+// pass and some passes at the same time: what a lone request gains by the
+// threads that it is given, and what it costs under load.
+func BenchmarkScheduling(b *testing.B) {
+	dir, err := modeldir.Open(randomBERT(b, 768, 12, 12, 3072, 21128))
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := []engine.Sequence{{IDs: make([]int32, 32)}}
+	for i := range batch[0].IDs {
+		batch[0].IDs[i] = int32(i * 131)
+	}
+	procs := runtime.GOMAXPROCS(0)
+	for _, at := range []int{1, procs, 2 * procs} {
+		for _, n := range []int{1, procs, 0} {
+			b.Run(fmt.Sprintf("passes=%d/threads=%d", at, n), func(b *testing.B) {
+				e, err := engine.Open("go", dir, engine.Options{Threads: n, Precision: engine.INT8})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer e.Close()
+				var next atomic.Int64
+				var wg sync.WaitGroup
+				b.ResetTimer()
+				for range at {
+					wg.Go(func() {
+						for next.Add(1) <= int64(b.N) {
+							if _, err := e.Run(b.Context(), batch); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sentences/s")
+			})
 		}
 	}
 }

@@ -41,7 +41,7 @@ type bert struct {
 	head             linear
 	labels           int
 
-	threads int
+	threads threads
 	buffers sync.Pool // of *bertBuffers
 }
 
@@ -52,7 +52,7 @@ type bertLayer struct {
 	out                      norm
 }
 
-func newBERT(l *loader, config modeldir.Config, threads int) (network, limits, error) {
+func newBERT(l *loader, config modeldir.Config, threads threads) (network, limits, error) {
 	b := &bert{bertConfig: bertConfig{Activation: "gelu"}, threads: threads, labels: len(config.Labels)}
 	if err := json.Unmarshal(config.Raw, &b.bertConfig); err != nil {
 		return nil, limits{}, fmt.Errorf("parsing config.json: %w", err)

@@ -85,9 +85,9 @@ func (b *bert) embed(hidden []float32, batch []engine.Sequence) {
 // attention leaves the mixed values of each token in x.mixed.
 func (b *bert) attention(x *bertBuffers, layer *bertLayer, batch []engine.Sequence, tokens int) {
 	hidden := x.operand(x.hidden, tokens)
-	layer.query.mul(x.query, hidden, b.threads)
-	layer.key.mul(x.key, hidden, b.threads)
-	layer.value.mul(x.value, hidden, b.threads)
+	layer.query.mul(x.query, hidden, b.threads.now())
+	layer.key.mul(x.key, hidden, b.threads.now())
+	layer.value.mul(x.value, hidden, b.threads.now())
 	h, dim := b.Hidden, b.Hidden/b.Heads
 	scale := float32(1 / math.Sqrt(float64(dim)))
 	first := 0
@@ -111,29 +111,29 @@ func (b *bert) threadsFor(operations int) int {
 	if operations < smallWork {
 		return 1
 	}
-	return b.threads
+	return b.threads.now()
 }
 
 // feedForward completes a layer: the attention's output projection, then the
 // two-layer network, each with its residual and normalisation.
 func (b *bert) feedForward(x *bertBuffers, layer *bertLayer, tokens int) {
 	hidden, projected := x.hidden[:tokens*b.Hidden], x.query[:tokens*b.Hidden]
-	layer.merge.mul(projected, x.operand(x.mixed, tokens), b.threads)
+	layer.merge.mul(projected, x.operand(x.mixed, tokens), b.threads.now())
 	b.addNorm(hidden, projected, layer.attended)
 
 	wide := x.wide[:tokens*b.Intermediate]
-	layer.up.mul(wide, x.operand(hidden, tokens), b.threads)
-	kernels.ParallelRows(tokens, b.Intermediate, b.threads, func(from, to int) {
+	layer.up.mul(wide, x.operand(hidden, tokens), b.threads.now())
+	kernels.ParallelRows(tokens, b.Intermediate, b.threads.now(), func(from, to int) {
 		b.activation(wide[from*b.Intermediate : to*b.Intermediate])
 	})
-	layer.down.mul(projected, x.operand(wide, tokens), b.threads)
+	layer.down.mul(projected, x.operand(wide, tokens), b.threads.now())
 	b.addNorm(hidden, projected, layer.out)
 }
 
 // addNorm adds the residual and normalises.
 func (b *bert) addNorm(hidden, residual []float32, n norm) {
 	h := b.Hidden
-	kernels.ParallelRows(len(hidden)/h, h, b.threads, func(from, to int) {
+	kernels.ParallelRows(len(hidden)/h, h, b.threads.now(), func(from, to int) {
 		kernels.Add(hidden[from*h:to*h], residual[from*h:to*h])
 		n.apply(hidden[from*h : to*h])
 	})
@@ -156,11 +156,11 @@ func (b *bert) logits(x *bertBuffers, batch []engine.Sequence, rows int) []engin
 	hidden := x.hidden
 	if b.pooler != nil {
 		hidden = x.query[:rows*b.Hidden]
-		b.pooler.mul(hidden, x.operand(x.hidden, rows), b.threads)
+		b.pooler.mul(hidden, x.operand(x.hidden, rows), b.threads.now())
 		kernels.Tanh(hidden)
 	}
 	data := make([]float32, rows*b.labels)
-	b.head.mul(data, x.operand(hidden, rows), b.threads)
+	b.head.mul(data, x.operand(hidden, rows), b.threads.now())
 	out := make([]engine.Logits, len(batch))
 	for i, s := range batch {
 		n := len(s.IDs)

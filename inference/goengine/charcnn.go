@@ -44,7 +44,7 @@ type charCNN struct {
 	labels                   int
 	pooled                   bool // sequence head: maximum and mean over the tokens
 
-	threads int
+	threads threads
 	buffers sync.Pool // of *charCNNBuffers
 }
 
@@ -68,7 +68,7 @@ func (x *charCNNBuffers) operand(values []float32, rows int) *activations {
 	return &activations{x: values, rows: rows, quantized: &x.quantized}
 }
 
-func newCharCNN(l *loader, config modeldir.Config, threads int) (network, limits, error) {
+func newCharCNN(l *loader, config modeldir.Config, threads threads) (network, limits, error) {
 	c := &charCNN{
 		charCNNConfig: charCNNConfig{Kernel: charCNNTaps, Activation: "gelu"},
 		labels:        len(config.Labels),
@@ -169,7 +169,7 @@ func (c *charCNN) forward(ctx context.Context, batch []engine.Sequence) ([]engin
 		c.embed(x.taps[at:at+len(s.IDs)*c.embedded()], s.IDs)
 		at += len(s.IDs) * c.embedded()
 	}
-	c.project.mul(x.hidden, x.operand(x.taps[:at], tokens), c.threads)
+	c.project.mul(x.hidden, x.operand(x.taps[:at], tokens), c.threads.now())
 	for i := range c.blocks {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -226,7 +226,7 @@ func (c *charCNN) block(x *charCNNBuffers, b *charCNNBlock, batch []engine.Seque
 		spread(x.taps[from*charCNNTaps:to*charCNNTaps], normed[from:to], h, b.dilation)
 		from = to
 	}
-	b.conv.mul(mixed, x.operand(x.taps[:n*charCNNTaps], tokens), c.threads)
+	b.conv.mul(mixed, x.operand(x.taps[:n*charCNNTaps], tokens), c.threads.now())
 	kernels.GELU(mixed)
 	kernels.Add(x.hidden[:n], mixed)
 }
@@ -256,7 +256,7 @@ func (c *charCNN) logits(x *charCNNBuffers, batch []engine.Sequence, tokens int)
 		pool(features, x.hidden, batch, c.Hidden)
 	}
 	data := make([]float32, rows*c.labels)
-	c.head.mul(data, x.operand(features, rows), c.threads)
+	c.head.mul(data, x.operand(features, rows), c.threads.now())
 	out := make([]engine.Logits, len(batch))
 	for i, s := range batch {
 		n := len(s.IDs)

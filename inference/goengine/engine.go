@@ -37,7 +37,7 @@ type limits struct {
 
 // A family builds the networks of one model_type of config.json. It takes its
 // tensors from the loader, which collects what is missing or misshapen.
-type family func(l *loader, config modeldir.Config, threads int) (network, limits, error)
+type family func(l *loader, config modeldir.Config, threads threads) (network, limits, error)
 
 // families by model_type. Each family's file adds its own.
 var families = map[string]family{}
@@ -72,7 +72,7 @@ func Open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	load := func(l *loader) (network, limits, error) { return build(l, dir.Config, max(opts.Threads, 1)) }
+	load := func(l *loader) (network, limits, error) { return build(l, dir.Config, threads(max(opts.Threads, 0))) }
 	m.loader = &loader{file: file}
 	if m.precision == engine.INT8 {
 		m.network, m.limits, m.loader, err = openINT8(dir, m.loader, load)
@@ -108,6 +108,8 @@ func (m *model) Run(ctx context.Context, batch []engine.Sequence) (out []engine.
 			out, err = nil, fmt.Errorf("running model: %s was changed while in use: reload the model (and replace such files by renaming)", modeldir.WeightsFile)
 		}
 	}()
+	passes.Add(1)
+	defer passes.Add(-1)
 	out = make([]engine.Logits, 0, len(batch))
 	for len(batch) > 0 {
 		n, tokens := 1, len(batch[0].IDs)

@@ -1,10 +1,6 @@
 package kernels
 
-import (
-	"runtime/debug"
-	"sync"
-	"sync/atomic"
-)
+import "runtime/debug"
 
 // worthThread is the number of multiplications, about 50 µs of them, below
 // which starting goroutines costs more than they save.
@@ -27,32 +23,13 @@ func Parallel(n, threads int, f func(i int)) {
 		}
 		return
 	}
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	var fault atomic.Pointer[any]
 	onFault := debug.SetPanicOnFault(false) // only its setter returns the setting
 	debug.SetPanicOnFault(onFault)
-	work := func() {
-		debug.SetPanicOnFault(onFault)
-		defer func() {
-			if r := recover(); r != nil {
-				fault.CompareAndSwap(nil, &r)
-			}
-		}()
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= n {
-				return
-			}
-			f(i)
-		}
-	}
-	for range threads - 1 {
-		wg.Go(work)
-	}
-	work()
-	wg.Wait()
-	if r := fault.Load(); r != nil {
+	j := &job{f: f, n: int64(n), onFault: onFault}
+	j.hire(threads - 1)
+	j.work()
+	j.wait()
+	if r := j.fault.Load(); r != nil {
 		panic(*r)
 	}
 }

@@ -113,6 +113,40 @@ func TestEveryFailureIsNamed(t *testing.T) {
 	}
 }
 
+func TestFailedRequestsGoToTheOtherAddressOnce(t *testing.T) {
+	var failing, working atomic.Int32
+	bad := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		failing.Add(1)
+		w.WriteHeader(http.StatusBadGateway)
+	})
+	good := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		working.Add(1)
+		echo(w, r)
+	})
+	for _, test := range []struct {
+		c                   Config
+		failed, failedFirst int
+		toBad, toGood       int32
+	}{
+		{Config{URL: good, Retry: bad}, 0, 0, 0, 3},
+		{Config{URL: bad, Retry: good}, 0, 3, 3, 3},
+		{Config{URL: bad, Retry: bad}, 3, 3, 6, 0},
+		{Config{URL: bad}, 3, 3, 3, 0},
+	} {
+		failing.Store(0)
+		working.Store(0)
+		r := Run(t.Context(), test.c, make([]time.Duration, 3))
+		if r.Failed() != test.failed || r.FailedFirst() != test.failedFirst || failing.Load() != test.toBad || working.Load() != test.toGood {
+			t.Errorf("%+v: %d failed, %d at first; %d and %d were sent", test.c, r.Failed(), r.FailedFirst(), failing.Load(), working.Load())
+		}
+		for _, rec := range r.Records {
+			if rec.First != nil && (rec.First.Outcome != BadStatus || rec.First.Latency > rec.Latency) {
+				t.Errorf("%+v after %+v", rec, rec.First)
+			}
+		}
+	}
+}
+
 // A stalled server is charged for the requests that came meanwhile, though they
 // were sent to it only afterwards.
 func TestLatencyCountsFromTheIntendedTime(t *testing.T) {
@@ -150,8 +184,12 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	arrivals := Constant(Phase{time.Second, 50})
-	if r := Run(t.Context(), Config{URL: s.URL}, arrivals); r.Failed() != 0 || int(connections.Load()) == len(arrivals) {
+	r := Run(t.Context(), Config{URL: s.URL}, arrivals)
+	if r.Failed() != 0 || int(connections.Load()) == len(arrivals) {
 		t.Errorf("%d connections for %d requests one after the other; %v", connections.Load(), len(arrivals), r.Failures())
+	}
+	if reused := r.Count(func(rec *Record) bool { return rec.Reused }); reused == 0 || reused+int(connections.Load()) < len(arrivals) {
+		t.Errorf("%d of %d requests went over used connections, of which there were %d", reused, len(arrivals), connections.Load())
 	}
 }
 

@@ -41,6 +41,10 @@ type Record struct {
 	Status  int    // 0 without an answer
 	Node    string // who answered, if it said so
 	Error   string // empty for OK
+	// Reused means that it went over a connection that had been used before.
+	Reused bool
+	// First is the attempt before, nil unless it failed and there was another.
+	First *Record
 }
 
 // Result is what a run recorded.
@@ -76,6 +80,12 @@ func (r *Result) Count(f func(*Record) bool) int {
 // Failed counts the requests without a good answer.
 func (r *Result) Failed() int {
 	return r.Count(func(rec *Record) bool { return rec.Outcome != OK })
+}
+
+// FailedFirst counts the requests whose first attempt had no good answer: those
+// that clients without a retry would have lost.
+func (r *Result) FailedFirst() int {
+	return r.Count(func(rec *Record) bool { return rec.First != nil || rec.Outcome != OK })
 }
 
 // Misses counts the requests without a good answer within slo.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,8 +22,14 @@ type Config struct {
 	URL string
 	// Text is the body's text. Default: a sentence.
 	Text string
-	// Timeout is how long a client waits, from when it really sent. Default: 10s.
+	// Retry is where a client sends its request once more if the first attempt
+	// failed, as users of a service with several addresses do. Default: nowhere.
+	Retry string
+	// Timeout is how long a client waits, from when it really sent, at each
+	// attempt. Default: 10s.
 	Timeout time.Duration
+	// ConnectTimeout is how long it waits for a connection. Default: Timeout.
+	ConnectTimeout time.Duration
 	// MaxInFlight bounds the requests under way. One that finds no room is not
 	// sent, and is recorded as Overrun. Default: 8192.
 	MaxInFlight int
@@ -42,11 +49,14 @@ func Run(ctx context.Context, c Config, arrivals []time.Duration) *Result {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
 	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = c.Timeout
+	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = 8192
 	}
 	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: c.Timeout}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: c.ConnectTimeout}).DialContext,
 		MaxIdleConns:        c.MaxInFlight,
 		MaxIdleConnsPerHost: c.MaxInFlight,
 		IdleConnTimeout:     30 * time.Second,
@@ -73,7 +83,14 @@ func Run(ctx context.Context, c Config, arrivals []time.Duration) *Result {
 		wg.Go(func() {
 			defer func() { <-room }()
 			record.Late = time.Since(r.Begin) - at
-			record.send(client, &c, fmt.Sprintf("%d", i))
+			id := fmt.Sprintf("%d", i)
+			record.send(client, c.URL, &c, id)
+			if c.Retry != "" && record.Outcome != OK {
+				first := *record
+				first.Latency = time.Since(r.Begin) - at
+				*record = Record{Intended: at, Late: first.Late, First: &first}
+				record.send(client, c.Retry, &c, id)
+			}
 			record.Latency = time.Since(r.Begin) - at
 		})
 	}
@@ -99,13 +116,20 @@ func sleepUntil(ctx context.Context, at time.Time) bool {
 // maxAnswer is more than any answer should have.
 const maxAnswer = 1 << 20
 
-func (r *Record) send(client *http.Client, c *Config, id string) {
+func (r *Record) send(client *http.Client, url string, c *Config, id string) {
 	body, err := json.Marshal(map[string]string{"id": id, "text": c.Text})
 	if err != nil {
 		r.fail(err)
 		return
 	}
-	resp, err := client.Post(c.URL, "application/json", bytes.NewReader(body))
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { r.Reused = i.Reused }}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(context.Background(), trace), http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
 	if err != nil {
 		r.fail(err)
 		return

@@ -1,58 +1,42 @@
-import {element, entityView, labelView} from "./render.js";
+// The page: a text is typed, the model asked, its answer shown.
 
-const config = JSON.parse(document.getElementById("config").textContent);
-const api = new URL(config.api, document.baseURI);
-const $ = (id) => document.getElementById(id);
-const timeout = 60_000; // ms: a whole gateway's worth of retries fits in
-const tries = 3;        // automatic ones, after failures that may pass
+import {$, config, element, number, onTranslate, recall, remember, t, translate} from "./words.js";
+import {ask, pause, unknown} from "./ask.js";
+import {read} from "./shapes.js";
+import {entityView, labelView} from "./render.js";
+import {showLatency} from "./latency.js";
+import {describe, save, toBIO, toCSV, toCurl, toHTML} from "./export.js";
+import * as batch from "./batch.js";
 
-// ---- language and theme
+const tries = 3;    // automatic ones, after failures that may pass
+const pauseMs = 300; // without a key before the page asks by itself
 
-let lang = recall("lang") ?? document.documentElement.lang;
-if (!config.strings[lang]) lang = "en";
+// ---- models
 
-function t(key, values = {}) {
-	const text = config.strings[lang][key] ?? key;
-	return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+let model = config.models[0];
+const api = () => new URL(model.api, document.baseURI);
+
+for (const [i, m] of config.models.entries()) {
+	const choice = $("model-" + i);
+	choice?.addEventListener("change", () => {
+		batch.cancel();
+		model = m;
+		examples();
+		$("text").value.trim() ? analyse() : forget();
+	});
+	if (choice?.checked) model = m; // what the browser kept over a reload of the page
 }
 
-function translate() {
-	document.documentElement.lang = lang;
-	for (const e of document.querySelectorAll("[data-t]")) e.textContent = t(e.dataset.t);
-	for (const e of document.querySelectorAll("[data-t-placeholder]")) e.placeholder = t(e.dataset.tPlaceholder);
-	for (const e of document.querySelectorAll("[data-t-label]")) e.title = e.ariaLabel = t(e.dataset.tLabel);
-	document.title = $("title").textContent = config.title || t("title_" + config.task);
-	const other = lang === "zh" ? "en" : "zh";
-	$("lang").textContent = config.strings[other].name;
-	$("lang").lang = $("lang").hreflang = other;
-	$("lang").href = "?lang=" + other;
-	count();
-	if (last) showAnswer(last);
-	if (problem) showProblem(problem);
-}
-
-$("lang").addEventListener("click", (event) => {
-	event.preventDefault(); // without script the link asks the server; here what was typed stays
-	lang = lang === "zh" ? "en" : "zh";
-	remember("lang", lang);
-	translate();
-});
-
-const theme = recall("theme");
-if (theme) document.documentElement.dataset.theme = theme;
-$("theme").addEventListener("click", () => {
-	const root = document.documentElement;
-	const now = root.dataset.theme ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark");
-	root.dataset.theme = now === "dark" ? "light" : "dark";
-	remember("theme", root.dataset.theme);
-});
-
-// Storage can be forbidden (private windows, embedded pages): then choices last for the visit.
-function recall(key) {
-	try { return localStorage.getItem("model_ui." + key); } catch { return null; }
-}
-function remember(key, value) {
-	try { localStorage.setItem("model_ui." + key, value); } catch { /* as above */ }
+function examples() {
+	$("examples").replaceChildren(...model.examples.map((text) => {
+		const button = element("button", {type: "button", class: "example", lang: "zh"}, text);
+		button.addEventListener("click", () => {
+			$("text").value = text;
+			count();
+			analyse();
+		});
+		return button;
+	}));
 }
 
 // ---- input
@@ -60,29 +44,84 @@ function remember(key, value) {
 const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
 $("keys").textContent = isMac ? "⌘↵" : "Ctrl+Enter";
 $("text").addEventListener("keydown", (event) => {
+	if (event.isComposing) return; // the keys belong to the input method
 	if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
 		event.preventDefault();
 		analyse();
+	} else if (event.key === "Escape" && current) {
+		stop();
 	}
 });
-$("text").addEventListener("input", count);
+$("text").addEventListener("input", (event) => {
+	count();
+	if (!event.isComposing) soon();
+});
+// What an input method shows before a choice is made is no text yet.
+$("text").addEventListener("compositionstart", () => clearTimeout(typing));
+$("text").addEventListener("compositionend", () => soon());
 $("form").addEventListener("submit", (event) => {
 	event.preventDefault();
 	analyse();
 });
 $("retry").addEventListener("click", () => analyse());
-$("cancel").addEventListener("click", () => stop());
-for (const button of document.querySelectorAll(".example")) {
-	button.addEventListener("click", () => {
-		$("text").value = button.textContent;
-		count();
+$("cancel").addEventListener("click", () => {
+	stop();
+	$("text").focus(); // the button that had the focus goes away
+});
+
+let typing; // the pause after a key
+
+$("live").checked = recall("live") !== "off";
+$("live").addEventListener("change", () => {
+	remember("live", $("live").checked ? "on" : "off");
+	if ($("live").checked) soon();
+	else clearTimeout(typing);
+});
+
+function soon() {
+	clearTimeout(typing);
+	if (!$("live").checked) return;
+	typing = setTimeout(() => {
+		const text = $("text").value;
+		if (!text.trim()) return forget();
+		if (tooLong() || text === (current?.text ?? last?.asked) && !problem) return;
 		analyse();
-	});
+	}, pauseMs);
 }
 
+const chars = () => { let n = 0; for (const _ of $("text").value) n++; return n; };
+const tooLong = () => config.maxChars > 0 && chars() > config.maxChars;
+
 function count() {
-	$("count").textContent = t("chars", {n: [...$("text").value].length});
+	const n = chars();
+	$("count").textContent = config.maxChars ? t("chars_of", {n: number(n), max: number(config.maxChars)}) : t("chars", {n: number(n)});
+	$("count").classList.toggle("bad", tooLong());
 }
+
+// A file dropped anywhere: tables go to the batch, other text into the field.
+addEventListener("dragover", (event) => {
+	if (event.dataTransfer.types.includes("Files")) event.preventDefault();
+});
+addEventListener("drop", (event) => {
+	const [file] = event.dataTransfer.files;
+	if (!file) return; // dragged text, which the browser drops by itself
+	event.preventDefault();
+	$("batch").open = true;
+	$("batch").scrollIntoView();
+	batch.open(file);
+});
+
+// ---- the address: a text can be linked to in the fragment, which browsers
+// send to nobody.
+
+function fromFragment() {
+	const linked = new URLSearchParams(location.hash.slice(1)).get("text");
+	if (linked === null) return;
+	$("text").value = linked;
+	count();
+	analyse();
+}
+addEventListener("hashchange", fromFragment);
 
 // ---- asking
 
@@ -91,16 +130,24 @@ let last = null;    // the answer shown
 let problem = null; // the failure shown
 
 function stop() {
-	current?.abort();
+	current?.controller.abort();
 	current = null;
+	clearTimeout(typing);
 	clearInterval(ticker);
 	$("problem-wait").textContent = "";
 	busy(false);
 }
 
+// forget takes the page back to how it was before anything was asked.
+function forget() {
+	stop();
+	last = problem = null;
+	$("result").hidden = $("problem").hidden = true;
+}
+
 function busy(on) {
 	$("cancel").hidden = !on;
-	$("form").ariaBusy = on;
+	$("result").ariaBusy = on;
 	$("result").classList.toggle("stale", on);
 }
 
@@ -108,64 +155,22 @@ async function analyse(attempt = 1) {
 	stop();
 	const text = $("text").value;
 	if (!text.trim()) return fail({key: "e_empty"});
-	const controller = current = new AbortController();
+	if (tooLong()) return fail({key: "e_long", values: {max: number(config.maxChars)}});
+	const mine = current = {controller: new AbortController(), text};
 	busy(true);
-	const answer = await ask(text, controller.signal);
-	if (controller !== current) return; // a newer request or the user took over
-	if (!answer.key) {
+	let answer = await ask(api(), {text}, mine.controller.signal);
+	if (mine !== current) return; // a newer request or the reader took over
+	const found = answer.key ? null : read(answer.json, text);
+	if (found) {
 		stop();
 		problem = null;
 		$("problem").hidden = true;
-		return showAnswer(last = answer);
+		return showAnswer(last = {...answer, asked: text, found, api: api(), attempts: attempt});
 	}
+	if (!answer.key) answer = unknown(answer.json);
 	fail(answer);
-	if (answer.again && attempt < tries) return waitThenRetry(answer, attempt, controller);
+	if (answer.again && attempt < tries) return waitThenRetry(answer, attempt, mine);
 	stop();
-}
-
-// ask returns the answer with its timings, or {key, …} naming what went wrong.
-async function ask(text, signal) {
-	const begin = performance.now();
-	const limit = AbortSignal.timeout(timeout);
-	try {
-		const response = await fetch(api, {
-			method: "POST",
-			headers: {"Content-Type": "application/json", "Accept": "application/json"},
-			body: JSON.stringify({text}),
-			signal: AbortSignal.any([signal, limit]),
-		});
-		const body = await response.text();
-		const total = performance.now() - begin;
-		let json;
-		try { json = JSON.parse(body); } catch { json = null; }
-		if (!response.ok) return failure(response, json);
-		if (!Array.isArray(json?.output) && json?.label === undefined && !json?.labels?.length) return {key: "e_json", detail: body.slice(0, 200)};
-		return {text, json, total, timing: response.headers.get("Server-Timing") ?? "", node: nodeOf(response.headers), model: response.headers.get("X-Inference-Model")};
-	} catch (error) {
-		if (limit.aborted) return {key: "e_timeout", values: {n: timeout / 1000}};
-		return {key: "e_network", detail: error.message, again: true};
-	}
-}
-
-function failure(response, json) {
-	const known = "e_" + response.status;
-	const after = Number(response.headers.get("Retry-After"));
-	return {
-		key: known in config.strings.en ? known : "e_status",
-		values: {n: response.status, api: api.pathname},
-		detail: typeof json?.error === "string" ? json.error : "",
-		// These pass: a queue drains, a node returns. The rest would fail again.
-		again: [429, 502, 503, 504].includes(response.status),
-		after: after > 0 && after <= 30 ? after : 0, // s; longer waits are the user's decision
-	};
-}
-
-function nodeOf(headers) {
-	for (const name of ["X-Upstream", "X-Node", "X-Served-By"]) {
-		const value = headers.get(name);
-		if (value) return value;
-	}
-	return "";
 }
 
 // ---- failures
@@ -180,76 +185,107 @@ function fail(what) {
 function showProblem(what) {
 	$("problem-text").textContent = t(what.key, what.values);
 	$("problem-detail").textContent = what.detail ?? "";
-	$("retry").hidden = what.key === "e_empty";
+	$("retry").hidden = what.key === "e_empty" || what.key === "e_long";
 	$("problem").hidden = false;
 }
 
-function waitThenRetry(what, attempt, controller) {
-	let left = what.after || 2 ** (attempt - 1);
+function waitThenRetry(what, attempt, mine) {
+	let left = Math.ceil(pause(what, attempt));
 	const tick = () => {
-		if (controller !== current) return clearInterval(ticker);
+		if (mine !== current) return clearInterval(ticker);
 		if (left-- > 0) return void ($("problem-wait").textContent = t("waiting", {n: left + 1}));
 		clearInterval(ticker);
+		$("problem-wait").textContent = t("asking_again");
 		analyse(attempt + 1);
 	};
-	tick();
 	ticker = setInterval(tick, 1000);
+	tick();
 }
 
 // ---- answers
 
 function showAnswer(answer) {
-	const {json} = answer;
-	const isNER = Array.isArray(json.output);
-	const text = typeof json.text === "string" ? json.text : answer.text;
-	$("answer").replaceChildren(...(isNER ? entityView(text, json.output, t) : labelView(json)));
-	$("summary").textContent = isNER ? t("entities", {n: json.output.length}) : String(json.label ?? "");
-	$("json").textContent = JSON.stringify(json, null, 2);
-	$("curl").textContent = `curl -H 'Content-Type: application/json' -d ${quote(JSON.stringify({text: answer.text}))} ${quote(api.href)}`;
+	const {found} = answer;
+	$("answer").replaceChildren(found.labels ? labelView(found) : entityView(found));
+	$("summary").textContent = describe(found, t);
+	const views = {
+		json: JSON.stringify(answer.json, null, 2), curl: toCurl(answer.api, answer.asked), csv: toCSV(found),
+		html: found.labels ? "" : toHTML(found), bio: found.labels ? "" : toBIO(found),
+	};
+	for (const [name, text] of Object.entries(views)) {
+		$("view-" + name).textContent = text;
+		$("tab-" + name).hidden = !text;
+	}
+	if ($("tab-" + tab).hidden) choose("answer");
 	showLatency(answer);
 	$("result").hidden = false;
 }
 
-const quote = (s) => "'" + s.replaceAll("'", "'\\''") + "'"; // for POSIX shells
+// ---- tabs: arrow keys move between them, Tab goes on into the panel
 
-// showLatency splits the time the user waited into what the node reports by
-// Server-Timing and the rest: network, gateway and queueing on the way.
-function showLatency({total, timing, node, model}) {
-	const phases = [];
-	let known = 0, whole = 0;
-	for (const part of timing.split(",")) {
-		const [name, ...parameters] = part.split(";").map((s) => s.trim());
-		const duration = Number(parameters.find((p) => p.startsWith("dur="))?.slice(4));
-		if (!name || !(duration >= 0)) continue;
-		if (name === "total") {
-			whole = duration;
-			continue;
-		}
-		phases.push([name === "run" ? "run_phase" : name, duration]);
-		known += duration;
+const tabs = [...document.querySelectorAll("[role=tab]")];
+let tab = "answer";
+
+function choose(name) {
+	tab = name;
+	for (const e of tabs) {
+		const on = e.id === "tab-" + name;
+		e.setAttribute("aria-selected", on);
+		e.tabIndex = on ? 0 : -1;
+		$(e.getAttribute("aria-controls")).hidden = !on;
 	}
-	if (phases.length || whole) phases.push(["rest", Math.max(0, total - Math.max(known, whole))]);
-	const ms = (d) => (d < 10 ? d.toFixed(1) : d.toFixed(0)) + " ms";
-	$("bar").replaceChildren(...phases.map(([name, d], i) => {
-		const part = element("span", {class: name === "rest" ? "rest" : "p" + i % 4});
-		part.style.flexGrow = d;
-		return part;
-	}));
-	$("phases").replaceChildren(
-		element("li", {}, `${t("total")} ${ms(total)}`),
-		...phases.map(([name, d], i) => element("li", {class: name === "rest" ? "rest" : "p" + i % 4}, `${t(name)} ${ms(d)}`)),
-		...(node ? [element("li", {}, `${t("node")} ${node}`)] : []),
-		...(model ? [element("li", {}, `${t("served_by")} ${model}`)] : []));
+	$("copy").hidden = name === "answer" || !navigator.clipboard;
+	$("save").hidden = !(name in files);
 }
 
-for (const button of document.querySelectorAll(".copy")) {
-	// Only secure contexts have a clipboard; elsewhere the text can be selected.
-	button.hidden = !navigator.clipboard;
-	button.addEventListener("click", async () => {
-		await navigator.clipboard.writeText($(button.dataset.copy).textContent);
-		button.textContent = t("copied");
-		setTimeout(() => button.textContent = t("copy"), 1500);
+const files = {json: ["json", "application/json"], html: ["html", "text/html"], csv: ["csv", "text/csv"], bio: ["bio", "text/plain"]};
+
+for (const e of tabs) {
+	e.addEventListener("click", () => choose(e.id.slice(4)));
+	e.addEventListener("keydown", (event) => {
+		const usable = tabs.filter((other) => !other.hidden);
+		const i = usable.indexOf(e);
+		const to = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: -1}[event.key];
+		if (to === undefined) return;
+		event.preventDefault();
+		const other = usable.at(to % usable.length);
+		choose(other.id.slice(4));
+		other.focus();
 	});
 }
 
+$("save").addEventListener("click", () => {
+	const [extension, type] = files[tab];
+	const mark = tab === "csv" ? "\ufeff" : ""; // tells Excel that this is UTF-8
+	save("result." + extension, type + ";charset=utf-8", mark + $("view-" + tab).textContent);
+});
+
+async function copy(button, key, text) {
+	try {
+		await navigator.clipboard.writeText(text);
+		button.textContent = t("copied");
+	} catch {
+		button.textContent = t("not_copied");
+	}
+	setTimeout(() => button.textContent = t(key), 1500);
+}
+// Only secure contexts have a clipboard; elsewhere the text can be selected.
+$("copy").addEventListener("click", () => copy($("copy"), "copy", $("view-" + tab).textContent));
+$("link").addEventListener("click", () => {
+	if (!last) return;
+	history.replaceState(null, "", "#" + new URLSearchParams({text: last.asked}));
+	if (navigator.clipboard) copy($("link"), "link", location.href);
+});
+
+// ---- begin
+
+onTranslate(() => {
+	count();
+	if (last) showAnswer(last);
+	if (problem) showProblem(problem);
+});
+batch.setUp(api);
+examples();
+choose("answer");
 translate();
+fromFragment();
