@@ -22,7 +22,7 @@ func TestQuickStartShowsWhatTheModelFinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	ports := make(map[string]string)
-	caddyfile := regexp.MustCompile(`\b(?:786[0-2]|808[0-2]|8443)\b`).ReplaceAllStringFunc(string(text), func(port string) string {
+	caddyfile := regexp.MustCompile(`\b(?:786[0-2]|808[0-2]|8443|9090)\b`).ReplaceAllStringFunc(string(text), func(port string) string {
 		if ports[port] == "" {
 			_, ports[port], _ = strings.Cut(freeAddr(t), ":")
 		}
