@@ -32,7 +32,12 @@ func runCaddy(t *testing.T, caddyfile string) map[string]string {
 	if err := json.Unmarshal(config, &root); err != nil {
 		t.Fatal(err)
 	}
-	root["admin"] = map[string]any{"disabled": true, "config": map[string]any{"persist": false}}
+	admin, ok := root["admin"].(map[string]any) // if the Caddyfile has the option
+	if !ok {
+		admin = map[string]any{"disabled": true}
+	}
+	admin["config"] = map[string]any{"persist": false}
+	root["admin"] = admin
 	root["storage"] = map[string]any{"module": "file_system", "root": t.TempDir()}
 	root["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{"level": "WARN"}}}
 	config, err = json.Marshal(root)

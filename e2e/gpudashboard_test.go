@@ -36,9 +36,13 @@ func openDashboard(t *testing.T) (b *browser, gateway string, nodes []string, fa
 	}
 	b = openBrowser(t)
 	addrs := runCaddy(t, `
+{
+	admin ADDR_ADMIN
+}
 http://ADDR_GATEWAY {
 	gpu_dashboard /nodes {
 		interval 100ms
+		orders ADDR_ADMIN
 	}
 	reverse_proxy `+strings.Join(nodes, " ")+` {
 		lb_policy gpu {
@@ -94,8 +98,18 @@ func TestDashboardFollowsWhatHappens(t *testing.T) {
 	failing.Store(false)
 	b.asks(gateway, row+`.className.includes("state-up")`)
 
+	// The reader takes a node out, by the keyboard, and puts it back.
+	b.do(chromedp.Focus(chromedp.CSS(`tr[data-key="`+nodes[1]+`"] button`)), chromedp.KeyEvent("\r"))
+	drained := strings.ReplaceAll(rowOf, "NODE", nodes[1])
+	b.until(drained + `.className.includes("state-drained") && ` + drained + `.innerText.includes("drained by order")`)
+	if !eval[bool](b, `document.activeElement === `+drained+`.querySelector("button")`) {
+		t.Error("the button has lost the focus")
+	}
+	b.do(chromedp.KeyEvent("\r"))
+	b.until(`!` + drained + `.className.includes("drain")`)
+
 	for _, theme := range []string{"dark", "light"} {
-		b.look(1400, theme)
+		b.look(1200, theme)
 		b.asks(gateway, `document.querySelectorAll(".spark polyline[points]").length > 0`)
 		b.run(`document.querySelectorAll("main details")[0].open = true`)
 		axe(t, b)
