@@ -47,7 +47,7 @@ func adaptCaddy(t *testing.T, caddyfile string) (config []byte, addrs map[string
 	if err := json.Unmarshal(config, &root); err != nil {
 		t.Fatal(err)
 	}
-	admin, ok := root["admin"].(map[string]any)
+	admin, ok := root["admin"].(map[string]any) // if the Caddyfile has the option
 	if !ok {
 		admin = map[string]any{"disabled": true}
 	}

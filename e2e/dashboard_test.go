@@ -310,6 +310,9 @@ func TestDashboardTakesOrdersWhereTheyAreAllowed(t *testing.T) {
 	c.do(chromedp.KeyEvent(kb.Enter))
 	c.shows(n, "drained")
 	c.until(row(n) + `.querySelector("button").innerText === "Resume"`)
+	if !eval[bool](c.browser, `document.activeElement === `+row(n)+`.querySelector("button")`) {
+		t.Error("the button has lost the focus")
+	}
 	c.run(row(n) + `.querySelector("button").click()`)
 	c.shows(n, "slow_start", "up")
 

@@ -18,8 +18,9 @@ type Attempt struct {
 	began      time.Duration // when it was picked
 	waiting    time.Duration // since when it waits for the node, pauses taken out
 	paused     time.Duration
-	load       int // requests at the node with this one, when it was picked
-	place      int // the same, of ours alone
+	load       int     // requests at the node with this one, when it was picked
+	place      int     // the same, of ours alone
+	pool       float64 // the longest that answers of the pool take, see Patience
 	verdict    Verdict
 }
 
@@ -62,7 +63,7 @@ func (a *Attempt) begin(b *Balancer, c *Candidate, now time.Duration, probe bool
 	if n.drained() || c.Limit > 0 && n.inFlight.Load() >= int64(c.Limit) {
 		return false
 	}
-	*a = Attempt{node: n, balancer: b, phase: waiting, probe: probe, began: now, waiting: now, load: load}
+	*a = Attempt{node: n, balancer: b, phase: waiting, probe: probe, began: now, waiting: now, load: load, pool: b.pool.longest}
 	n.history.advance(now, n.inFlight.Load())
 	a.place = int(n.inFlight.Add(1))
 	n.insert(a)
@@ -139,10 +140,12 @@ func (a *Attempt) measure(now time.Duration) {
 	n := a.node
 	waited := (now - a.waiting).Seconds()
 	knee, _ := n.knee.value()
-	keep, since := n.latency.observe(now, waited/max(1, float64(a.load)/knee))
+	unhindered := waited / max(1, float64(a.load)/knee)
+	keep, since := n.latency.observe(now, unhindered)
+	n.latency.record.answer(unhindered, n.latency.known())
 	n.knee.learn(waited, a.load, keep, since)
 	n.recent.add(now, waited)
-	n.warmup.answer(now, a.began, waited/max(1, float64(a.load)/knee))
+	n.warmup.answer(now, a.began, unhindered)
 	if t := &n.told; t.learned {
 		t.reference = t.reference*keep + load(&t.foreign)*(1-keep)
 		t.renewed = 1 - (1-t.renewed)*keep

@@ -61,6 +61,11 @@ type latency struct {
 	at       atomic.Int64  // of the newest sample
 	oldest   atomic.Int64  // since when the longest unanswered request waits; 0: none does
 	answered atomic.Int64  // when the node last gave a sign of life
+
+	record record
+	lost   atomic.Int64 // since when a request waited that was answered elsewhere
+	// lostUntil is until when that counts.
+	lostUntil atomic.Int64
 }
 
 // observe takes a sample into the average, and returns the weight that it left
@@ -108,6 +113,8 @@ func (l *latency) set(now time.Duration, seconds float64) {
 // says little about the process that came back.
 func (l *latency) forget() {
 	l.average.Store(0)
+	l.record.forget()
+	l.lost.Store(0)
 	l.answers.Store(0)
 }
 
@@ -133,11 +140,11 @@ func (l *latency) estimate(now time.Duration, median float64) float64 {
 // from it, in seconds. One long request among others that are answered is no
 // silence.
 func (l *latency) silence(now time.Duration) float64 {
-	oldest := l.oldest.Load()
-	if oldest == 0 {
+	since := l.unanswered(now)
+	if since == 0 {
 		return 0
 	}
-	return (now - time.Duration(max(oldest, l.answered.Load()))).Seconds()
+	return (now - time.Duration(max(since, l.answered.Load()))).Seconds()
 }
 
 // fade is e^-x to within 0.012 for x >= 0, in a third of the time: a pick

@@ -21,6 +21,8 @@ type simNode struct {
 	fate    func(now time.Duration) fate    // nil: fine
 	weight  float64                         // 0: 1
 	tier    int                             // 0: 1
+	room    int                             // more requests are refused in a millisecond, 0: none are
+	dies    time.Duration                   // with all that it works on, 0: never
 	// cotenant is the share of the GPU that others take, which slows service
 	// by contention (nil: shared).
 	cotenant   func(now time.Duration) float64
@@ -61,6 +63,7 @@ type scenario struct {
 	length    time.Duration
 	gateways  int // 0: 1
 	retries   int
+	budget    *Budget // of retries, nil: none
 	telemetry simTelemetry
 	seed      uint64
 }
@@ -91,6 +94,7 @@ type pickOf struct {
 type result struct {
 	requests []served
 	picks    []pickOf
+	busiest  int // the most requests a node had
 }
 
 type event struct {
@@ -209,10 +213,24 @@ func (m *simulation) utilization(i int, from, to time.Duration) float64 {
 func (m *simulation) attempt(now, arrived time.Duration, p policy, tries []int, retries int) {
 	i, done := p.pick(now, tries)
 	m.result.picks = append(m.result.picks, pickOf{now, i})
+	again := slices.Max(tries) > 0
 	tries[i]++
+	ahead := m.busy[i] + len(m.wait[i])
+	m.result.busiest = max(m.result.busiest, ahead+1)
+	if m.budget != nil && !again {
+		m.budget.Request(now, ahead+1)
+	}
+	over := false
 	end := func(now time.Duration, v Verdict) {
+		if over {
+			return
+		}
+		over = true
 		done(now, v)
-		if v == Failed && retries > 0 {
+		if m.budget != nil && again && v == Served {
+			m.budget.Good(now)
+		}
+		if (v == Failed || v == Busy) && retries > 0 && (m.budget == nil || m.budget.Retry(now)) {
 			m.attempt(now, arrived, p, tries, retries-1)
 			return
 		}
@@ -222,6 +240,15 @@ func (m *simulation) attempt(now, arrived time.Duration, p policy, tries []int, 
 	state := fine
 	if n.fate != nil {
 		state = n.fate(now)
+	}
+	switch {
+	case n.dies != 0 && now >= n.dies:
+		state = dead
+	case n.dies != 0:
+		m.at(n.dies, func(now time.Duration) { end(now, Failed) })
+	case n.room != 0 && ahead >= n.room:
+		m.at(now+time.Millisecond, func(now time.Duration) { end(now, Busy) })
+		return
 	}
 	switch state {
 	case failing:

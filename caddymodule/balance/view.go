@@ -123,6 +123,7 @@ type poolView struct {
 	// everything; with a guess too high, nothing.
 	median   float64
 	lightest float64 // the smallest configured weight
+	longest  float64 // the most of what answers of its nodes take at most, 0 while unknown
 	size     int
 	at       time.Duration
 }
@@ -135,15 +136,16 @@ func (b *Balancer) refresh(now time.Duration, candidates []Candidate) {
 		return
 	}
 	b.known = b.known[:0]
-	lightest := math.Inf(1)
+	lightest, longest := math.Inf(1), 0.0
 	for i := range candidates {
 		c := &candidates[i]
 		lightest = min(lightest, c.Weight)
 		if known := c.Node.latency.known(); known != 0 && !c.Down && !c.Node.drained() && c.Node.breaker.circuit(now) == closed {
 			b.known = append(b.known, known)
+			longest = max(longest, c.Node.latency.record.value())
 		}
 	}
-	b.pool = poolView{median: latencyUnknown.Seconds(), lightest: lightest, size: len(candidates), at: now}
+	b.pool = poolView{median: latencyUnknown.Seconds(), lightest: lightest, longest: longest, size: len(candidates), at: now}
 	if len(b.known) > 0 {
 		slices.Sort(b.known)
 		b.pool.median = b.known[(len(b.known)-1)/2]

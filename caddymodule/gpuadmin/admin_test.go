@@ -92,7 +92,7 @@ func TestAnswersOfTheAPI(t *testing.T) {
 	}{
 		{"GET", "/gpu/nodes", "", 200, `"address":"10.0.0.9:8081","state":"up","reason":"in service","since":"20`},
 		{"GET", "/gpu/nodes/", "", 200, `[{"address":"10.0.0.9:8081"`},
-		{"GET", "/gpu/nodes/" + plain, "", 200, `"in_use":true,"in_flight":0,"latency_ms":null,"p50_ms":null,"p95_ms":null,"knee":null,"limit":null,"score":0.03,"factors":{"latency_ms":30,"slowdown":1,"load":1,"knee":1,"weight":1,"warmth":1},"weight":1,"configured_weight":1,"ordered_weight":null,"tier":1,"pool":1,"picks":{"best":0,"panic":0,"probe":0,"retry":0,"spill":0,"sticky":0},"ejections":0,"failures":0,"telemetry":null}`},
+		{"GET", "/gpu/nodes/" + plain, "", 200, `"in_use":true,"in_flight":0,"latency_ms":null,"p50_ms":null,"p95_ms":null,"knee":null,"limit":null,"score":0.03,"factors":{"latency_ms":30,"slowdown":1,"load":1,"knee":1,"weight":1,"warmth":1},"weight":1,"configured_weight":1,"ordered_weight":null,"tier":1,"pool":1,"picks":{"best":0,"hedge":0,"panic":0,"probe":0,"retry":0,"spill":0,"sticky":0},"ejections":0,"failures":0,"telemetry":null}`},
 		{"GET", "/gpu/nodes/http:%2F%2F10.0.0.9:8081", "", 200, `"address":"10.0.0.9:8081"`},
 		{"POST", "/gpu/nodes/unix%2F%2Frun%2Fmodel%20a.sock/drain", "", 200, `"address":"unix//run/model a.sock","state":"drained"`},
 		{"GET", "/gpu/nodes/unix%2F%2Frun%2Fmodel%20a.sock", "", 200, `"state":"drained","reason":"drained by order"`},

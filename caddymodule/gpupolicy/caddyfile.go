@@ -47,6 +47,8 @@ var ErrUnknownOption = errors.New("unrecognized option")
 //		sticky     header <name>
 //		weight     <address> <number>
 //		tier       <number> <address|cidr...>
+//		retry_budget <percent>% [<min>] | off
+//		hedge      on|off
 //		slow_start <duration>|off
 //		eject      <number> failures | off
 //		spill      <percent>%
@@ -77,6 +79,10 @@ func (p *Policy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = p.parseMaxInFlight(d, args)
 		case "queue":
 			err = p.parseQueue(d, args)
+		case "retry_budget":
+			err = p.parseRetryBudget(d, args)
+		case "hedge":
+			err = p.parseHedge(d, args)
 		case "health":
 			err = p.parseHealth(d, args)
 		case "sticky":

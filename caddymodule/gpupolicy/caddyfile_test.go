@@ -15,6 +15,7 @@ func FuzzUnmarshalCaddyfile(f *testing.F) {
 	f.Add("gpu {\nweight a:1 2\ntier 2 b:1 10.0.0.0/8\nslow_start 30s\neject 5 failures\nspill 140%\n}")
 	f.Add("gpu {\nweight a 1e308\ntier -1 b\nslow_start off\neject off\nspill Inf%\n}")
 	f.Add("gpu {\ntelemetry dcgm http://{node.host}:9400/metrics {\ndevice a:1 0\n}\ntelemetry prometheus {\nmap queue q * 2\n}\ninterval 2s\nshed_at 75%\navoid_when queue 9\nmax_in_flight auto\nqueue 10 1s {x}\navoid_when gpu_memory 85%\n}")
+	f.Add("gpu {\nretry_budget 20% 10\nhedge off\n}")
 	f.Add("gpu {\ntier 1 10.0.0.0/99 :80 [::1]:80 http://a unix//run/a.sock {x}\n}")
 	f.Add("gpu {\nsticky cookie a {\nsecret {env.X}\npath /\nsame_site none\n}\n}")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -67,6 +67,9 @@ func unregister(p *Policy) {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, own := range repetitionMetrics() {
+		own.Describe(ch)
+	}
 	for _, d := range []*prometheus.Desc{
 		descUp, descInFlight, descScore, descPicks, descEjections, descState,
 		descQueueLength, descShed, queueWait.Desc(), descPins,
@@ -81,6 +84,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	collectQueues(ch)
 	collectPins(ch)
+	for _, own := range repetitionMetrics() {
+		own.Collect(ch)
+	}
 	for _, v := range c.views(clock()) {
 		e, n := v.Explanation, v.member.node
 		// The registry refuses labels that are no UTF-8, with a panic.

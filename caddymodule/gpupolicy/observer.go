@@ -63,10 +63,30 @@ func observe(ctx caddy.Context, h *reverseproxy.Handler, p *Policy) error {
 // the policy did not pick for, as Caddy's health checks, pass unseen: they are
 // no user's experience.
 func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
-	a := o.attempt(r)
+	state := o.request(r)
+	if state == nil {
+		return o.RoundTripper.RoundTrip(r)
+	}
+	if state.overspent {
+		return o.refuseRetry(r, state), nil
+	}
+	a := state.take()
 	if a == nil {
 		return o.RoundTripper.RoundTrip(r)
 	}
+	if c := o.race(r, a); c != nil {
+		return c.run()
+	}
+	res, verdict, err := o.try(r, a)
+	if err != nil {
+		state.unsent = unsent(err)
+		return nil, err
+	}
+	return o.deliver(r, a, verdict, res), nil
+}
+
+// try makes the attempt and judges the node by it.
+func (o *observer) try(r *http.Request, a *attempt) (*http.Response, balance.Verdict, error) {
 	settled := false
 	defer func() {
 		if !settled { // a panic
@@ -79,7 +99,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 		if a.request.spent.Load() {
 			settled = true
 			a.end(clock())
-			return nil, errSpent
+			return nil, 0, errSpent
 		}
 		upload = &requestBody{ReadCloser: r.Body, attempt: a}
 		copied := *r
@@ -103,7 +123,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 			a.Answer(now, balance.Failed, 0)
 		}
 		a.end(now)
-		return nil, err
+		return nil, 0, err
 	}
 	if a.member != nil && o.policy.orca {
 		o.policy.hearResponse(now, a.member, res.Header)
@@ -113,26 +133,33 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	verdict, retryAfter := judge(res)
 	a.Answer(now, verdict, retryAfter)
+	if a.paid && (verdict == balance.Served || verdict == balance.Alive) {
+		o.policy.budget.Good(now)
+	}
+	return res, verdict, nil
+}
+
+// deliver makes an attempt's response the request's.
+func (o *observer) deliver(r *http.Request, a *attempt, verdict balance.Verdict, res *http.Response) *http.Response {
 	o.policy.tell(r, a, verdict)
 	o.policy.pinAnswer(r, a, verdict, res.Header)
 	res.Body = watch(r, res, a)
-	return res, nil
+	return res
 }
 
 // errSpent is what becomes of a retry without its body: the next node would be
 // sent less than was announced, and be blamed for it.
 var errSpent = errors.New("the request can't be repeated: its body is larger than request_buffers, and another node was already sent some of it")
 
-func (o *observer) attempt(r *http.Request) *attempt {
+// request returns what the policy remembers of a request, nil if it is none of
+// its own.
+func (o *observer) request(r *http.Request) *request {
 	vars, ok := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	if !ok {
 		return nil
 	}
-	state, ok := vars[o.policy.varKey].(*request)
-	if !ok {
-		return nil
-	}
-	return state.take()
+	state, _ := vars[o.policy.varKey].(*request)
+	return state
 }
 
 // calledOff reports whether an error is due to the client's leaving.

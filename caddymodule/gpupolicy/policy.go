@@ -94,6 +94,16 @@ type Policy struct {
 	// answered 503 then.
 	Queue *QueueConfig `json:"queue,omitempty"`
 
+	// Bounds how many requests are sent again. Default: a fifth of them, and
+	// 10 in 10 seconds in any case.
+	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
+
+	// Don't send a request to a second node when the first leaves it unanswered
+	// for longer than its answers have ever taken of late. Default: do, where
+	// reverse_proxy would retry the request if the connection broke, its body
+	// is buffered, and its method is GET, HEAD, OPTIONS or POST.
+	NoHedge bool `json:"no_hedge,omitempty"`
+
 	// Keeps the requests of a client at one node. Default: each goes to the
 	// best.
 	Sticky *Sticky `json:"sticky,omitempty"`
@@ -126,8 +136,10 @@ type Policy struct {
 
 	roundTripper http.RoundTripper // the handler's, unobserved
 	retries      retries           // of the handler
-	varKey       string            // of a request's memory in its variables
-	scratch      sync.Pool         // of *[]balance.Candidate
+	budget       *balance.Budget
+	hedger       hedger
+	varKey       string    // of a request's memory in its variables
+	scratch      sync.Pool // of *[]balance.Candidate
 	notifier     notifier
 	digests      digests
 	queue        *sharedQueue // nil without one
@@ -166,6 +178,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	p.budget = p.newBudget()
 	if p.Sticky != nil {
 		if err := p.Sticky.provision(caddy.NewReplacer()); err != nil {
 			return err
@@ -196,6 +209,7 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 		if err := observe(ctx, handler, p); err != nil {
 			return err
 		}
+		p.hedger = p.hedgerOf(handler)
 	}
 	p.members.init(rules, static, clock(), p.attend)
 	p.warnOfDrained()
@@ -226,6 +240,11 @@ func (p *Policy) Validate() error {
 	}
 	if p.Queue != nil {
 		if err := p.Queue.check(); err != nil {
+			return err
+		}
+	}
+	if p.RetryBudget != nil {
+		if err := p.RetryBudget.check(); err != nil {
 			return err
 		}
 	}
@@ -282,6 +301,17 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	if state != nil && state.refused {
 		return nil // Caddy tries again without an upstream as often as it retries
 	}
+	kind, ok := p.afford(clock(), state)
+	if !ok {
+		return state.last // which will not be asked: see observer.RoundTrip
+	}
+	chosen := p.find(pool, r, w, state)
+	p.picked(clock(), state, kind, chosen)
+	return chosen
+}
+
+// find is Select without the budget.
+func (p *Policy) find(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter, state *request) *reverseproxy.Upstream {
 	var began time.Duration // when it began to wait, if it did
 	if p.Sticky != nil && state != nil && p.observed {
 		began = clock()
@@ -323,6 +353,21 @@ func (p *Policy) pick(pool reverseproxy.UpstreamPool, r *http.Request, state *re
 	return p.reserved(now, pool, r, state, *candidates, chosen, a), false
 }
 
+// reserved takes down that a node has been picked and reserved.
+func (p *Policy) reserved(now time.Duration, pool reverseproxy.UpstreamPool, r *http.Request, state *request, candidates []balance.Candidate, chosen int, a *attempt) *reverseproxy.Upstream {
+	if state == nil || !p.observed {
+		// Nobody will say when the request ends; Caddy's own count, which
+		// begins a moment later, must do.
+		a.End(now)
+		return pool[chosen]
+	}
+	a.member = p.members.get(now, chosen, pool[chosen])
+	a.outlook = p.outlook(now, state, candidates, chosen)
+	state.pool = pool
+	state.reserve(a)
+	return pool[chosen]
+}
+
 // look makes candidates of the upstreams as they are now.
 func (p *Policy) look(now time.Duration, pool reverseproxy.UpstreamPool, state *request, candidates *[]balance.Candidate) {
 	*candidates = (*candidates)[:0]
@@ -346,20 +391,6 @@ func (p *Policy) look(now time.Duration, pool reverseproxy.UpstreamPool, state *
 			Avoid:     m.avoid,
 		})
 	}
-}
-
-// reserved takes down that a node has been picked and reserved.
-func (p *Policy) reserved(now time.Duration, pool reverseproxy.UpstreamPool, r *http.Request, state *request, candidates []balance.Candidate, chosen int, a *attempt) *reverseproxy.Upstream {
-	if state == nil || !p.observed {
-		// Nobody will say when the request ends; Caddy's own count, which
-		// begins a moment later, must do.
-		a.End(now)
-		return pool[chosen]
-	}
-	a.member = p.members.get(now, chosen, pool[chosen])
-	a.outlook = p.outlook(now, state, candidates, chosen)
-	state.reserve(r, a)
-	return pool[chosen]
 }
 
 // note is for changes that only the policy knows of.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
 )
@@ -16,11 +17,23 @@ import (
 type request struct {
 	of      *http.Request // Caddy's clone: the same one for all attempts
 	visited []visit
-	few     [4]visit    // backs visited, so that most requests allocate once
-	pending *attempt    // reserved, not yet seen by the observer
-	refused bool        // by the queue
-	wish    wish        // where its session is
-	spent   atomic.Bool // some of a body that can't be sent again was sent
+	few     [4]visit // backs visited, so that most requests allocate once
+	pending *attempt // reserved, not yet seen by the observer
+	refused bool     // by the queue
+	hedges  int      // of visited, those that were no retries
+	wish    wish     // where its session is
+
+	// What a hedge starts from: what the request was before reverse_proxy
+	// adapted it to a node, and the upstreams there were.
+	header http.Header
+	host   string
+	pool   reverseproxy.UpstreamPool
+
+	last      *reverseproxy.Upstream // that was picked
+	busy      bool                   // what answered last was busy
+	unsent    bool                   // the last attempt did not get as far as a node
+	overspent bool                   // the budget did not allow the next retry
+	spent     atomic.Bool            // some of a body that can't be sent again was sent
 }
 
 type visit struct {
@@ -37,7 +50,7 @@ func (p *Policy) request(r *http.Request) *request {
 	if state, ok := vars[p.varKey].(*request); ok && state.of == r {
 		return state
 	}
-	state := &request{of: r}
+	state := &request{of: r, header: r.Header, host: r.Host}
 	state.visited = state.few[:0]
 	vars[p.varKey] = state
 	return state
@@ -70,11 +83,16 @@ func (s *request) visit(n *balance.Node) {
 // Whatever becomes of the request, the reservation ends with it: between the
 // pick and the round trip Caddy may fail, and after it any handler may panic
 // without closing the response body.
-func (s *request) reserve(r *http.Request, a *attempt) {
+func (s *request) reserve(a *attempt) {
+	s.accompany(a)
+	s.pending, s.busy, s.unsent = a, false, false
+}
+
+// accompany makes the attempt one of the request's.
+func (s *request) accompany(a *attempt) {
 	s.visit(a.Node())
 	a.request = s
-	s.pending = a
-	a.disarm = context.AfterFunc(r.Context(), func() { a.Attempt.EndFor(clock(), a.queue) })
+	a.disarm = context.AfterFunc(s.of.Context(), func() { a.Attempt.EndFor(clock(), a.queue) })
 }
 
 // abandon ends a reservation that never became a round trip.
@@ -99,6 +117,7 @@ type attempt struct {
 	queue   *balance.Queue // that it waited in, or could have
 	request *request
 	outlook outlook
+	paid    bool // it is a retry that the budget has paid for
 	disarm  func() bool
 	over    atomic.Bool
 }
@@ -107,6 +126,14 @@ type attempt struct {
 func (a *attempt) end(now time.Duration) {
 	if a.over.CompareAndSwap(false, true) {
 		a.Attempt.EndFor(now, a.queue)
+		a.disarm()
+	}
+}
+
+// lose gives the reservation back because another node has answered.
+func (a *attempt) lose(now time.Duration) {
+	if a.over.CompareAndSwap(false, true) {
+		a.Attempt.Lose(now, a.queue)
 		a.disarm()
 	}
 }

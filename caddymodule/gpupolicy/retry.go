@@ -79,13 +79,15 @@ func (p *Policy) outlook(now time.Duration, state *request, candidates []balance
 
 // tell answers what the retry matcher may ask of an answer.
 func (p *Policy) tell(r *http.Request, a *attempt, v balance.Verdict) {
+	a.request.busy = v == balance.Busy
 	if !p.retries.asked || v != balance.Busy && v != balance.Failed {
 		return
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		busy := v == balance.Busy
 		repl.Set(PlaceholderBusy, busy)
-		repl.Set(PlaceholderElsewhere, a.outlook.healthy || a.outlook.any && !busy)
+		elsewhere := a.outlook.healthy || a.outlook.any && !busy
+		repl.Set(PlaceholderElsewhere, elsewhere && p.budget.Left(clock()))
 	}
 }
 
@@ -119,8 +121,10 @@ func (s *request) forgetTold(r *http.Request) {
 	}
 }
 
-// attempts counts the tries so far.
-func (s *request) attempts() (n int) {
+// attempts counts the tries so far, as reverse_proxy does, which does not know
+// of hedges.
+func (s *request) attempts() int {
+	n := -s.hedges
 	for _, v := range s.visited {
 		n += v.times
 	}

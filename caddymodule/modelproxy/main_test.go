@@ -53,7 +53,9 @@ func (n *node) start(t *testing.T) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.server = &http.Server{Handler: n}
+	n.server = &http.Server{Handler: n, Protocols: new(http.Protocols)}
+	n.server.Protocols.SetHTTP1(true)
+	n.server.Protocols.SetUnencryptedHTTP2(true)
 	go n.server.Serve(l)
 }
 

@@ -74,13 +74,16 @@ function attributes(old, next) {
 	}
 }
 
+const sending = new Set();
+
 // Orders go in the background; without script the form sends them.
 live.addEventListener("submit", async (event) => {
 	event.preventDefault();
-	const button = event.submitter;
-	const body = new URLSearchParams(new FormData(event.target));
-	body.set("order", button.value);
-	button.disabled = true;
+	const form = event.target;
+	if (sending.has(form)) return;
+	sending.add(form); // a disabled button would lose the focus
+	const body = new URLSearchParams(new FormData(form));
+	body.set("order", event.submitter.value);
 	try {
 		const response = await fetch("orders", {method: "POST", body, headers: {"X-Requested-With": "fetch"}});
 		if (!response.ok) {
@@ -90,7 +93,7 @@ live.addEventListener("submit", async (event) => {
 	} catch (error) {
 		say(text.failed + " " + error.message);
 	} finally {
-		button.disabled = false;
+		sending.delete(form);
 	}
 });
 
