@@ -1,6 +1,8 @@
 package gpupolicy
 
 import (
+	"context"
+	"fmt"
 	"sync"
 
 	"go.uber.org/zap"
@@ -20,6 +22,11 @@ const maxPending = 1024
 // and may take their time (exec), so they must not run within a request: a
 // goroutine that lives as long as there is something to emit calls them, in
 // order.
+//
+// Health checks find nodes up or down while the configuration is still being
+// set up. Who subscribed hears nothing before its events app has started, and
+// Caddy's contexts may not be read while modules are loaded, so those changes
+// wait until Caddy says that the configuration runs.
 type notifier struct {
 	events *caddyevents.App
 	ctx    caddy.Context
@@ -27,7 +34,35 @@ type notifier struct {
 
 	mu      sync.Mutex
 	pending []balance.Change
+	started bool
 	running bool
+}
+
+// provision must be called before anything can change.
+func (n *notifier) provision(ctx caddy.Context, logger *zap.Logger) error {
+	app, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("getting events app: %w", err)
+	}
+	n.events, n.ctx, n.logger = app.(*caddyevents.App), ctx, logger
+	return n.events.On("started", n)
+}
+
+// Handle hears that the configuration runs.
+func (n *notifier) Handle(context.Context, caddy.Event) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.started = true
+	n.wake()
+	return nil
+}
+
+// wake is called with the lock held.
+func (n *notifier) wake() {
+	if n.started && !n.running && len(n.pending) > 0 {
+		n.running = true
+		go n.run()
+	}
 }
 
 // changed hears of a change and must not wait.
@@ -54,10 +89,7 @@ func (n *notifier) notify(c balance.Change) {
 		return
 	}
 	n.pending = append(n.pending, c)
-	if !n.running {
-		n.running = true
-		go n.run()
-	}
+	n.wake()
 }
 
 func (n *notifier) run() {

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
@@ -160,11 +159,9 @@ func (p *Policy) Provision(ctx caddy.Context) error {
 	p.varKey = fmt.Sprintf("gpu_policy.%p", p)
 	p.scratch.New = func() any { return new([]balance.Candidate) }
 
-	events, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("getting events app: %w", err)
+	if err := p.notifier.provision(ctx, p.logger); err != nil {
+		return err
 	}
-	p.notifier = notifier{events: events.(*caddyevents.App), ctx: ctx, logger: p.logger}
 
 	rules, err := p.rules()
 	if err != nil {
