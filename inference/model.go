@@ -51,6 +51,7 @@ type core struct {
 	tagger  *decode.Tagger // nil for text classification
 	weights *refpool.Ref[weightsKey, engine.Engine]
 	batcher *batch.Batcher[engine.Sequence, engine.Logits]
+	cache   *cache
 	checks  singleflight.Group
 }
 
@@ -67,6 +68,7 @@ func load(dir *modeldir.Dir, digest string, o Options) (*core, error) {
 			Labels: dir.Config.Labels, MaxChars: o.MaxChars,
 		},
 		multi: dir.Config.MultiLabel,
+		cache: newCache(o.CacheEntries, o.CacheBytes),
 	}
 	if c.text, err = newText(tok, dir.Config.Task, dir.Config.MaxTokens); err != nil {
 		return nil, fmt.Errorf("loading model %s: %w", dir.Name, err)
@@ -138,9 +140,45 @@ func (m *Model) Predict(ctx context.Context, texts []string) ([]Result, Stats, e
 		}
 	}
 
+	if c.cache == nil {
+		return c.predict(ctx, texts)
+	}
+	return c.predictCached(ctx, texts)
+}
+
+// predictCached runs the network only on those texts that the cache lacks.
+func (c *core) predictCached(ctx context.Context, texts []string) ([]Result, Stats, error) {
+	results := make([]Result, len(texts))
+	var missing []string
+	var at []int
+	for i, t := range texts {
+		r, ok := c.cache.get(t)
+		if !ok {
+			missing, at = append(missing, t), append(at, i)
+			continue
+		}
+		results[i] = r
+	}
+	stats := Stats{Digest: c.info.Digest}
+	if len(missing) > 0 {
+		var computed []Result
+		var err error
+		if computed, stats, err = c.predict(ctx, missing); err != nil {
+			return nil, stats, err
+		}
+		for i, r := range computed {
+			results[at[i]] = r
+			c.cache.put(r)
+		}
+	}
+	stats.Cached, stats.Missed = len(texts)-len(missing), len(missing)
+	return results, stats, nil
+}
+
+func (c *core) predict(ctx context.Context, texts []string) ([]Result, Stats, error) {
 	begin := time.Now()
 	inputs, sequences := c.text.encode(texts)
-	stats := Stats{Tokenize: time.Since(begin), Windows: len(sequences)}
+	stats := Stats{Tokenize: time.Since(begin), Windows: len(sequences), Digest: c.info.Digest}
 	for _, s := range sequences {
 		stats.Tokens += len(s.IDs)
 	}

@@ -39,6 +39,12 @@ type Options struct {
 	QueueWait time.Duration
 	// MaxChars is the longest text, in code points. Default 10000.
 	MaxChars int
+	// CacheEntries is how many texts' results are kept for when a text comes
+	// again. 0, the default, keeps none.
+	CacheEntries int
+	// CacheBytes is the most memory that kept results may take, in bytes.
+	// Default 64 MiB.
+	CacheBytes int64
 }
 
 // The defaults of Options.
@@ -49,6 +55,7 @@ const (
 	DefaultQueueLength = 512
 	DefaultQueueWait   = 2 * time.Second
 	DefaultMaxChars    = 10000
+	DefaultCacheBytes  = 64 << 20
 )
 
 // Upper bounds of Options: beyond them a number is a typing mistake.
@@ -59,6 +66,8 @@ const (
 	maxQueue    = 1_000_000
 	maxMaxChars = 10_000_000
 	maxWait     = time.Hour
+	maxCache    = 100_000_000
+	maxCacheMem = 1 << 40
 )
 
 // withDefaults fills the fields that are zero.
@@ -72,6 +81,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.QueueLength, DefaultQueueLength)
 	setDefault(&o.QueueWait, DefaultQueueWait)
 	setDefault(&o.MaxChars, DefaultMaxChars)
+	setDefault(&o.CacheBytes, DefaultCacheBytes)
 	return o
 }
 
@@ -97,10 +107,12 @@ func (o Options) Validate() error {
 		inRange("queue length", o.QueueLength, maxQueue),
 		inRange("queue wait", o.QueueWait, maxWait),
 		inRange("max_chars", o.MaxChars, maxMaxChars),
+		inRange("cache entries", o.CacheEntries, maxCache),
+		inRange("cache bytes", o.CacheBytes, maxCacheMem),
 	)
 }
 
-func inRange[T int | time.Duration](name string, value, most T) error {
+func inRange[T int | int64 | time.Duration](name string, value, most T) error {
 	if value < 0 || value > most {
 		return fmt.Errorf("%s %v: must be between 0 (the default) and %v", name, value, most)
 	}

@@ -37,6 +37,13 @@ type Stats struct {
 	// BatchSize is the largest number of windows, of this request or of
 	// others, that shared a forward pass.
 	BatchSize int
-	// Windows of text and tokens (special ones included) of this request.
+	// Windows of text and tokens (special ones included) of this request that
+	// the network was run on.
 	Windows, Tokens int
+	// Cached are the texts that were answered from the cache, Missed those that
+	// were looked for there in vain.
+	Cached, Missed int
+	// Digest identifies the model that answered, all texts of a request by the
+	// same one.
+	Digest string
 }

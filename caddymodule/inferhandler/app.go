@@ -27,7 +27,8 @@ func init() { caddy.RegisterModule(new(App)) }
 //
 // A model is in memory once however many names, handlers and configurations
 // use it, and a reload that keeps a model's files and options keeps the loaded
-// model.
+// model. Caddy's admin endpoint can let other files answer under a name while it
+// is in use; see the module admin.api.inference.
 type App struct {
 	// Models by name.
 	Models map[string]*Model `json:"models,omitempty"`
@@ -84,6 +85,15 @@ type Model struct {
 	// MaxChars is the longest text in characters (Unicode code points); longer
 	// ones are answered 413, never truncated. Default: 10000.
 	MaxChars int `json:"max_chars,omitempty"`
+
+	// Cache is how many texts' results are kept for when the same text comes
+	// again. They are kept in memory, with the text, and go with the loaded
+	// model. Default: 0, none.
+	Cache int `json:"cache,omitempty"`
+
+	// CacheBytes is the most memory that kept results may take, in bytes.
+	// Default: 64 MiB.
+	CacheBytes int64 `json:"cache_bytes,omitempty"`
 }
 
 // options are the model's options as package inference takes them.
@@ -99,6 +109,9 @@ func (m *Model) options() inference.Options {
 		QueueLength: m.QueueLength,
 		QueueWait:   timeDuration(m.QueueWait),
 		MaxChars:    m.MaxChars,
+
+		CacheEntries: m.Cache,
+		CacheBytes:   m.CacheBytes,
 	}
 }
 
@@ -124,7 +137,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := m.options().Validate(); err != nil {
 			return fmt.Errorf("inference model %q: %w", name, err)
 		}
-		loaded, err := acquire(m.Ref, m.options())
+		loaded, err := serve(name, m.Ref, m.options())
 		if err != nil {
 			return fmt.Errorf("loading inference model %q: %w", name, err)
 		}
@@ -185,8 +198,8 @@ func (a *App) resolve(nameOrRef string) (string, inference.Options, error) {
 		nameOrRef, known, builtinRefs())
 }
 
-// Digest identifies the files of a model by its name in this app, or else by
-// its reference, as handlers find it.
+// Digest identifies the configured files of a model by its name in this app, or
+// else by its reference, as handlers find it.
 func (a *App) Digest(nameOrRef string) (string, error) {
 	ref, _, err := a.resolve(nameOrRef)
 	if err != nil {
@@ -198,12 +211,12 @@ func (a *App) Digest(nameOrRef string) (string, error) {
 // Acquire returns the model of that name or reference, as handlers find it, for
 // another module of the same configuration, which releases it in its Cleanup.
 // again opens it once more, for what is still under way after that.
-func (a *App) Acquire(nameOrRef string) (m *inference.Model, again func() (*inference.Model, error), err error) {
+func (a *App) Acquire(nameOrRef string) (m *inference.Served, again func() (*inference.Served, error), err error) {
 	ref, opts, err := a.resolve(nameOrRef)
 	if err != nil {
 		return nil, nil, err
 	}
-	again = func() (*inference.Model, error) { return inference.Acquire(ref, opts) }
+	again = func() (*inference.Served, error) { return inference.Serve(nameOrRef, ref, opts) }
 	m, err = again()
 	return m, again, err
 }

@@ -43,6 +43,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			batch     <size> [<wait>]
 //			queue     <length> [<wait>]
 //			max_chars <number>
+//			cache     <results> [<size>]
 //		}
 //	}
 //
@@ -106,8 +107,10 @@ func (m *Model) unmarshalOptions(d *caddyfile.Dispenser) error {
 			m.BatchSize, m.BatchWait, err = numberAndWait(d)
 		case "queue":
 			m.QueueLength, m.QueueWait, err = numberAndWait(d)
+		case "cache":
+			m.Cache, m.CacheBytes, err = numberAndSize(d)
 		default:
-			return d.Errf("unrecognized model option '%s': there are engine, precision, library, workers, threads, batch, queue and max_chars", option)
+			return d.Errf("unrecognized model option '%s': there are engine, precision, library, workers, threads, batch, queue, max_chars and cache", option)
 		}
 		if err != nil {
 			return err
@@ -152,6 +155,16 @@ func numberAndWait(d *caddyfile.Dispenser) (int, caddy.Duration, error) {
 	}
 	wait, err := duration(d, option+" wait")
 	return n, wait, err
+}
+
+func numberAndSize(d *caddyfile.Dispenser) (int, int64, error) {
+	option := d.Val()
+	n, err := wholeNumber(d)
+	if err != nil || !d.NextArg() {
+		return n, 0, err
+	}
+	size, err := parseSize(d, option+" size")
+	return n, size, err
 }
 
 // duration reads the current token.

@@ -89,7 +89,7 @@ func (f *modelFlags) withModel(ctx context.Context, do func(context.Context, mod
 	if err := checkRef(f.ref); err != nil {
 		return err
 	}
-	m, err := acquire(f.ref, inference.Options{
+	m, err := inference.Acquire(f.ref, inference.Options{
 		Engine:    f.engine,
 		Precision: engine.Precision(f.precision),
 		Library:   f.library,

@@ -27,7 +27,8 @@ func init() { caddy.RegisterModule(new(Handler)) }
 //
 // Positions count Unicode code points, the end is exclusive. Header
 // `Server-Timing` splits the latency into queue, tokenize, run, decode and
-// total; `X-Inference-Model` names the model.
+// total; `X-Inference-Model` names the model, `X-Inference-Model-Digest`
+// identifies the files of the one that answered.
 //
 // GET on a path that ends in `/health`, `/healthz` or `/api-health` runs a real
 // forward pass and answers 200 with `"status":"healthy"`, or 503 with
@@ -98,7 +99,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	// A reference of its own, because the app may be cleaned up before the
 	// last request of this handler has been answered.
-	h.reacquire = func() (model, error) { return acquire(ref, opts) }
+	h.reacquire = func() (model, error) { return serve(h.Model, ref, opts) }
 	m, err := h.reacquire()
 	if err != nil {
 		return fmt.Errorf("loading inference model %q: %w", h.Model, err)

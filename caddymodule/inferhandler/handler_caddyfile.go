@@ -78,9 +78,14 @@ func byteSize(d *caddyfile.Dispenser) (int64, error) {
 	if !d.NextArg() {
 		return 0, d.Errf("%s needs a size such as 1MiB", option)
 	}
+	return parseSize(d, option)
+}
+
+// parseSize reads the current token.
+func parseSize(d *caddyfile.Dispenser, what string) (int64, error) {
 	n, err := humanize.ParseBytes(d.Val())
 	if err != nil || n == 0 || n > math.MaxInt64 {
-		return 0, d.Errf("%s '%s': give a size such as 512KiB or 4MiB", option, d.Val())
+		return 0, d.Errf("%s '%s': give a size such as 512KiB or 4MiB", what, d.Val())
 	}
 	return int64(n), nil
 }

@@ -41,14 +41,15 @@ func isHealthPath(p string) bool {
 }
 
 func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) error {
+	info := h.model.Info() // the files may have been changed
 	a := healthAnswer{
 		Status:      "healthy",
 		Service:     "caddy-infer",
 		ModelLoaded: true,
 		Model:       h.name,
-		ModelDigest: h.info.Digest,
+		ModelDigest: info.Digest,
 		Task:        h.info.Task,
-		Engine:      h.info.Engine.Engine,
+		Engine:      info.Engine.Engine,
 	}
 	status := http.StatusOK
 	if err := h.check(r.Context()); err != nil {

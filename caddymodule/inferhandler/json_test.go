@@ -19,7 +19,7 @@ func TestJSONIsCheckedLikeTheCaddyfile(t *testing.T) {
 		"null":             {`"ner":null`, `"model":"ner"`, `inference model "ner": ref is missing`},
 		"empty name":       {`"":{"ref":"DIR"}`, `"model":"ner"`, "empty name"},
 		"negative":         {`"ner":{"ref":"DIR","workers":-1}`, `"model":"ner"`, `inference model "ner": workers -1`},
-		"unknown option":   {`"ner":{"ref":"DIR","cache":10}`, `"model":"ner"`, `unknown field "cache"`},
+		"unknown option":   {`"ner":{"ref":"DIR","colour":10}`, `"model":"ner"`, `unknown field "colour"`},
 		"no model":         {``, `"timeout":"5s"`, "the inference handler has no model: give a name of the inference app, builtin/"},
 		"negative body":    {`"ner":{"ref":"DIR","engine":"scripted"}`, `"model":"ner","max_body":-1`, "max_body -1"},
 		"negative texts":   {`"ner":{"ref":"DIR","engine":"scripted"}`, `"model":"ner","max_texts":-1`, "max_texts -1"},

@@ -16,9 +16,11 @@ import (
 // Labels stay bounded: a model's is its name in the configuration, a code is
 // one that this handler answers, a phase one of four.
 var metrics = struct {
-	requests  *prometheus.CounterVec
-	duration  *prometheus.HistogramVec
-	batchSize *prometheus.HistogramVec
+	requests    *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	batchSize   *prometheus.HistogramVec
+	cacheHits   *prometheus.CounterVec
+	cacheMisses *prometheus.CounterVec
 }{
 	requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "inference", Name: "requests_total",
@@ -36,12 +38,22 @@ var metrics = struct {
 		Help:    "Windows of text that shared a forward pass with an answered request.",
 		Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 	}, []string{"model"}),
+	cacheHits: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "inference", Name: "cache_hits_total",
+		Help: "Texts answered from the model's cache.",
+	}, []string{"model"}),
+	cacheMisses: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "inference", Name: "cache_misses_total",
+		Help: "Texts that the model's cache did not have; nothing is counted without a cache.",
+	}, []string{"model"}),
 }
 
 // registerMetrics adds the collectors to a configuration's registry. All
 // handlers of a configuration share them.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{metrics.requests, metrics.duration, metrics.batchSize} {
+	for _, c := range []prometheus.Collector{
+		metrics.requests, metrics.duration, metrics.batchSize, metrics.cacheHits, metrics.cacheMisses,
+	} {
 		err := registry.Register(c)
 		if _, twice := errors.AsType[prometheus.AlreadyRegisteredError](err); err != nil && !twice {
 			return err
@@ -56,6 +68,7 @@ type modelMetrics struct {
 	ok                           prometheus.Counter
 	queue, tokenize, run, decode prometheus.Observer
 	batchSize                    prometheus.Observer
+	cacheHits, cacheMisses       prometheus.Counter
 }
 
 func newModelMetrics(name string) modelMetrics {
@@ -69,11 +82,19 @@ func newModelMetrics(name string) modelMetrics {
 		run:       phase("run"),
 		decode:    phase("decode"),
 		batchSize: metrics.batchSize.WithLabelValues(name),
+
+		cacheHits:   metrics.cacheHits.WithLabelValues(name),
+		cacheMisses: metrics.cacheMisses.WithLabelValues(name),
 	}
 }
 
 func (m *modelMetrics) answered(s inference.Stats) {
 	m.ok.Inc()
+	m.cacheHits.Add(float64(s.Cached))
+	m.cacheMisses.Add(float64(s.Missed))
+	if s.Cached > 0 && s.Missed == 0 {
+		return // the network had no part in it
+	}
 	m.queue.Observe(s.Queue.Seconds())
 	m.tokenize.Observe(s.Tokenize.Seconds())
 	m.run.Observe(s.Run.Seconds())

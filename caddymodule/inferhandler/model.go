@@ -6,7 +6,7 @@ import (
 	"github.com/caddy-infer/caddy-infer/inference"
 )
 
-// model is the part of *inference.Model that this package uses. Unit tests
+// model is the part of *inference.Served that this package uses. Unit tests
 // put a fake in its place.
 type model interface {
 	// Predict answers one Result per text.
@@ -17,9 +17,9 @@ type model interface {
 	Release() error
 }
 
-// acquire makes *inference.Model satisfy model without handing out a typed nil.
-func acquire(ref string, opts inference.Options) (model, error) {
-	m, err := inference.Acquire(ref, opts)
+// serve makes *inference.Served satisfy model without handing out a typed nil.
+func serve(name, ref string, opts inference.Options) (model, error) {
+	m, err := inference.Serve(name, ref, opts)
 	if err != nil {
 		return nil, err
 	}

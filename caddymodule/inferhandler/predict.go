@@ -76,6 +76,7 @@ func (h *Handler) servePredict(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Server-Timing", serverTiming(stats, total))
 	w.Header().Set("X-Inference-Model", h.name)
+	w.Header().Set("X-Inference-Model-Digest", stats.Digest)
 	return writeJSON(w, http.StatusOK, out)
 }
 

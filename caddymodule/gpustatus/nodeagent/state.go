@@ -112,12 +112,27 @@ func (a *Agent) state(now time.Time) *State {
 	return s
 }
 
+// modelDigest identifies the model of this process that is served: that of the
+// configured files, unless others answer under its name meanwhile.
+func (a *Agent) modelDigest() string {
+	if a.opts.Digest == "" {
+		return ""
+	}
+	for _, s := range inference.Servings() {
+		if s.Name == a.opts.Model {
+			return s.Info.Digest
+		}
+	}
+	return a.opts.Digest
+}
+
 // models adds the models of this process, and what is served by another.
 func (a *Agent) models(s *State) {
 	var inFlight, queued, found int
 	var last inference.Load
+	digest := a.modelDigest()
 	for _, l := range inference.Loads() {
-		if a.opts.Digest != "" && l.Digest != a.opts.Digest {
+		if digest != "" && l.Digest != digest {
 			continue
 		}
 		inFlight, queued = inFlight+l.InFlight, queued+l.Queued
@@ -131,8 +146,8 @@ func (a *Agent) models(s *State) {
 		s.Sample.Queue = gpuprobe.Some(s.Sample.Queue.Or(0) + float64(queued))
 	}
 	switch {
-	case a.opts.Digest != "":
-		s.Sample.Model, s.Sample.ModelDigest = a.opts.Model, a.opts.Digest
+	case digest != "":
+		s.Sample.Model, s.Sample.ModelDigest = a.opts.Model, digest
 		if found == 0 {
 			s.note("model: no handler of this process uses %s", a.opts.Model)
 		}

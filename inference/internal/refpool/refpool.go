@@ -101,7 +101,23 @@ func (r *Ref[K, V]) Release() error {
 
 // Each calls visit for every value that is ready, with its number of users.
 func (p *Pool[K, V]) Each(visit func(key K, value V, users int)) {
+	for ref, users := range p.ready() {
+		visit(ref.key, ref.Value, users)
+	}
+}
+
+// EachRef calls visit for every value that is ready. Who wants to keep one must
+// Retain it.
+func (p *Pool[K, V]) EachRef(visit func(*Ref[K, V])) {
+	for ref := range p.ready() {
+		visit(ref)
+	}
+}
+
+// ready returns the number of users of each value that is there.
+func (p *Pool[K, V]) ready() map[*Ref[K, V]]int {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	ready := make(map[*Ref[K, V]]int, len(p.entries))
 	for _, ref := range p.entries {
 		select {
@@ -112,8 +128,5 @@ func (p *Pool[K, V]) Each(visit func(key K, value V, users int)) {
 		default:
 		}
 	}
-	p.mu.Unlock()
-	for ref, users := range ready {
-		visit(ref.key, ref.Value, users)
-	}
+	return ready
 }
