@@ -27,6 +27,7 @@ import (
 	"github.com/caddy-infer/caddy-infer/internal/gateway"
 	"github.com/caddy-infer/caddy-infer/internal/openloop"
 	"github.com/caddy-infer/caddy-infer/internal/simnode"
+	"github.com/caddy-infer/caddy-infer/internal/steady"
 )
 
 type options struct {
@@ -128,7 +129,7 @@ func soak(ctx context.Context, o *options, b gateway.Binaries) (*report, error) 
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	idle, err := w.measure()
+	idle, err := steady.Measure(w.gateway)
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +137,12 @@ func soak(ctx context.Context, o *options, b gateway.Binaries) (*report, error) 
 	loaded, done := context.WithCancel(ctx)
 	defer done()
 	begin := time.Now()
-	samples := make(chan []sample, 1)
-	go func() { samples <- w.watch(loaded, begin) }()
+	samples := make(chan []steady.Sample, 1)
+	var each func([]steady.Sample)
+	if o.verbose {
+		each = func(samples []steady.Sample) { w.tell(begin, samples) }
+	}
+	go func() { samples <- steady.Watch(loaded, w.gateway, begin, each) }()
 	events := make(chan error, 1)
 	go func() {
 		err := w.play(loaded, begin, plan(o))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-infer/caddy-infer/internal/gateway"
 	"github.com/caddy-infer/caddy-infer/internal/simnode"
+	"github.com/caddy-infer/caddy-infer/internal/steady"
 )
 
 //go:embed Caddyfile
@@ -203,7 +204,7 @@ func (w *world) order(method, path, body string) (v view, err error) {
 // rest waits until the gateway has come to rest after the load, and tells what
 // it has not let go of. What it holds then is measured. Connections of a replaced
 // configuration that were in use just then are kept for as long as idle ones.
-func (w *world) rest(ctx context.Context, after *sample, idle sample) (violations []string) {
+func (w *world) rest(ctx context.Context, after *steady.Sample, idle steady.Sample) (violations []string) {
 	var last []string
 	for deadline := time.Now().Add(time.Minute); ; {
 		*after, last = w.held(idle)
@@ -220,11 +221,11 @@ func (w *world) rest(ctx context.Context, after *sample, idle sample) (violation
 
 // held tells what the gateway holds though nothing is under way. A reload closes
 // the connections that it keeps to nodes.
-func (w *world) held(idle sample) (now sample, what []string) {
+func (w *world) held(idle steady.Sample) (now steady.Sample, what []string) {
 	complain := func(format string, args ...any) { what = append(what, fmt.Sprintf(format, args...)) }
 	err := w.load()
 	if err == nil {
-		now, err = w.measure()
+		now, err = steady.Measure(w.gateway)
 	}
 	if err != nil {
 		return now, []string{err.Error()}
@@ -241,10 +242,10 @@ func (w *world) held(idle sample) (now sample, what []string) {
 			complain("node %d has %d requests after the last", i, s.InFlight)
 		}
 	}
-	if more := now.goroutines - idle.goroutines; more > 20 {
+	if more := now.Goroutines - idle.Goroutines; more > 20 {
 		complain("%d goroutines more than before the load", more)
 	}
-	if more := now.files - idle.files; more > 10 {
+	if more := now.Files - idle.Files; more > 10 {
 		complain("%d file descriptors more than before the load", more)
 	}
 	return now, what

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,13 +114,13 @@ func (a *AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return adminError(http.StatusBadRequest, err)
 	}
-	method := http.MethodGet
+	allowed := []string{http.MethodGet, http.MethodHead}
 	if verb != "" {
-		method = http.MethodPost
+		allowed = []string{http.MethodPost}
 	}
-	if r.Method != method && !(method == http.MethodGet && r.Method == http.MethodHead) {
-		w.Header().Set("Allow", method)
-		return adminError(http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed here: use %s", r.Method, method))
+	if !slices.Contains(allowed, r.Method) {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		return adminError(http.StatusMethodNotAllowed, fmt.Errorf("method %s is not allowed here: use %s", r.Method, allowed[0]))
 	}
 	if name == "" {
 		if verb != "" {
@@ -183,12 +184,13 @@ func splitModelPath(path string) (name, verb string, err error) {
 }
 
 func unknownModel(name string) error {
-	var names []string
-	for _, s := range inference.Servings() {
-		names = append(names, s.Name)
-	}
-	if len(names) == 0 {
+	all := inference.Servings()
+	if len(all) == 0 {
 		return fmt.Errorf("no handler has a model %q, nor any other", name)
+	}
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i] = s.Name
 	}
 	return fmt.Errorf("no handler has a model %q: there are %s", name, strings.Join(names, ", "))
 }
