@@ -15,7 +15,7 @@ type Resource struct {
 	name, unit                    string
 	idle, early, late, after, max float64
 	growth, allowed               float64 // over the time from the warm-up on
-	judged                        bool
+	sampled, judged               bool    // enough for the middle of the run, and for its growth
 }
 
 // The warm-up is a fifth of the run; what is left must be long enough for a
@@ -39,7 +39,7 @@ func Judge(duration time.Duration, samples []Sample, idle, after Sample, allowed
 	}
 	resource := func(name, unit string, least float64, of func(Sample) float64) {
 		r := Resource{name: name, unit: unit, idle: of(idle), after: of(after)}
-		if len(steady) >= 5 {
+		if r.sampled = len(steady) >= 5; r.sampled {
 			third := max(1, len(steady)/3)
 			r.early, r.late = mean(steady[:third], of), mean(steady[len(steady)-third:], of)
 			for _, s := range samples {
@@ -92,15 +92,18 @@ func Table(all []Resource) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| | before the load | after the warm-up | last third | most | after the load | growth after the warm-up (allowed) |\n|---|--:|--:|--:|--:|--:|--:|\n")
 	for _, r := range all {
-		growth := fmt.Sprintf("%+.1f (%.1f)", r.growth, r.allowed)
+		middle, growth := fmt.Sprintf("%.1f | %.1f | %.1f", r.early, r.late, r.max), fmt.Sprintf("%+.1f (%.1f)", r.growth, r.allowed)
 		if !r.judged {
 			growth = "too short to tell"
+		}
+		if !r.sampled {
+			middle = "– | – | –"
 		}
 		name := r.name
 		if r.unit != "" {
 			name += ", " + r.unit
 		}
-		fmt.Fprintf(&b, "| %s | %.1f | %.1f | %.1f | %.1f | %.1f | %s |\n", name, r.idle, r.early, r.late, r.max, r.after, growth)
+		fmt.Fprintf(&b, "| %s | %.1f | %s | %.1f | %s |\n", name, r.idle, middle, r.after, growth)
 	}
 	return b.String()
 }
