@@ -3,7 +3,10 @@
 package namespaces
 
 import (
+	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +25,7 @@ func TestDualActiveOutlivesAHost(t *testing.T) {
 	file := example(t, "dual-active", "Caddyfile")
 	for _, h := range []*host{a, b} {
 		h.node()
+		h.page()
 	}
 	gatewayA := a.caddy(file)
 	b.caddy(file)
@@ -31,6 +35,12 @@ func TestDualActiveOutlivesAHost(t *testing.T) {
 		return a.has(addressOne) && b.has(addressTwo) && !a.has(addressTwo) && !b.has(addressOne)
 	})
 	eventually(t, "both gateways to answer", func() bool { return reachable(addressOne) && reachable(addressTwo) })
+
+	atA, atB := pageSession(t, "10.0.0.1:7860"), pageSession(t, "10.0.0.2:7860")
+	for _, address := range []string{addressOne, addressTwo} { // that is, by both gateways
+		atA.stays(t, address)
+		atB.stays(t, address)
+	}
 
 	one, two := startClients(t, 1, 30, addressOne, addressTwo), startClients(t, 2, 30, addressTwo, addressOne)
 	time.Sleep(3 * time.Second)
@@ -47,6 +57,7 @@ func TestDualActiveOutlivesAHost(t *testing.T) {
 		moves = append(moves, m)
 	}
 	move("host a loses its cable", a.unplug, func() bool { return b.has(addressOne) })
+	atB.stays(t, addressOne)
 	time.Sleep(5 * time.Second)
 	plugged := func() {
 		a.plug()
@@ -97,6 +108,58 @@ func TestDualActiveOutlivesAHost(t *testing.T) {
 	judge(t, "users of "+addressOne, ofOne, moves)
 	judge(t, "users of "+addressTwo, ofTwo, slices.DeleteFunc(moves, func(m window) bool { return !m.both }))
 }
+
+// session is a user's of the page.
+type session struct{ cookie, upstream string }
+
+// pageSession begins sessions until one is at the wanted upstream.
+func pageSession(t *testing.T, upstream string) (s session) {
+	t.Helper()
+	eventually(t, "a session at "+upstream, func() bool {
+		s = session{}
+		return s.ask(addressOne) == nil && s.upstream == upstream && s.cookie != ""
+	})
+	return s
+}
+
+// stays tests that the session is where it was, by way of that address.
+func (s session) stays(t *testing.T, address string) {
+	t.Helper()
+	for range 5 {
+		now := s
+		if err := now.ask(address); err != nil {
+			t.Error(err)
+		} else if now.upstream != s.upstream {
+			t.Errorf("the session at %s went to %s by way of %s", s.upstream, now.upstream, address)
+		}
+	}
+}
+
+// ask asks the page for something and notes which upstream it came from.
+func (s *session) ask(address string) error {
+	req, err := http.NewRequest(http.MethodPost, "http://"+address+":8060/predict", strings.NewReader(`{"id":"page"}`))
+	if err != nil {
+		return err
+	}
+	if s.cookie != "" {
+		req.Header.Set("Cookie", s.cookie)
+	}
+	resp, err := pageClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the page by way of %s: %s", address, resp.Status)
+	}
+	if c := resp.Cookies(); len(c) > 0 {
+		s.cookie = c[0].Name + "=" + c[0].Value
+	}
+	s.upstream = resp.Header.Get("X-Upstream")
+	return nil
+}
+
+var pageClient = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func reachable(address string) bool { return answers("http://" + address + ":8080/gateway/health") }
 

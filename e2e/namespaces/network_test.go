@@ -89,7 +89,7 @@ func (h *host) has(address string) bool {
 func (h *host) command(name string, args ...string) *exec.Cmd {
 	enter := []string{"--net=/run/netns/" + h.name, "unshare", "--uts", "sh", "-c", `hostname "$0" && exec "$@"`, h.name, name}
 	cmd := exec.Command("nsenter", append(enter, args...)...) //nolint:gosec // the tests' own
-	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+h.dir, "XDG_CONFIG_HOME="+h.dir)
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+h.dir, "XDG_CONFIG_HOME="+h.dir, "STICKY_SECRET=the same on all hosts")
 	return cmd
 }
 
@@ -204,6 +204,12 @@ func (h *host) node(flags ...string) *process {
 	return h.start(binaries.Node, append([]string{
 		"-name=" + h.name, "-listen=:8081", "-control=:9081", "-slots=4", fmt.Sprintf("-service=%v", service), "-sigma=0.25",
 	}, flags...)...)
+}
+
+// page runs what stands for a page on the host's port 7860.
+func (h *host) page() *process {
+	h.t.Helper()
+	return h.start(binaries.Node, "-name="+h.name+"-page", "-listen=:7860", "-control=:9082", "-slots=4", fmt.Sprintf("-service=%v", service))
 }
 
 // nodeState asks the model service of a host what it does.
