@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"net"
 	"regexp"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-infer/caddy-infer"
+	"github.com/caddy-infer/caddy-infer/internal/loopback"
 )
 
 // runCaddy runs Caddy in this process until the test ends and returns the
@@ -64,10 +64,9 @@ func adaptCaddy(t *testing.T, caddyfile string) (config []byte, addrs map[string
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := loopback.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
