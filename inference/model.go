@@ -42,6 +42,31 @@ type Info struct {
 	MaxChars int
 }
 
+// Urgency orders the requests that wait for a model, from 0 to 7: see package
+// batch.
+type Urgency = batch.Urgency
+
+// Urgencies of RFC 9218.
+const (
+	MostUrgent     = batch.MostUrgent
+	DefaultUrgency = batch.DefaultUrgency
+	LeastUrgent    = batch.LeastUrgent
+)
+
+type urgencyKey struct{}
+
+// WithUrgency says how urgent the calls of Predict with that context are.
+func WithUrgency(ctx context.Context, u Urgency) context.Context {
+	return context.WithValue(ctx, urgencyKey{}, u)
+}
+
+func urgency(ctx context.Context) Urgency {
+	if u, ok := ctx.Value(urgencyKey{}).(Urgency); ok {
+		return u
+	}
+	return DefaultUrgency
+}
+
 // core is what all users of a model share.
 type core struct {
 	ref     string // of the first to ask
@@ -183,7 +208,7 @@ func (c *core) predict(ctx context.Context, texts []string) ([]Result, Stats, er
 		stats.Tokens += len(s.IDs)
 	}
 
-	logits, batchStats, err := c.batcher.Do(ctx, sequences)
+	logits, batchStats, err := c.batcher.DoAt(ctx, urgency(ctx), sequences)
 	stats.Queue, stats.Run, stats.BatchSize = batchStats.Queue, batchStats.Run, batchStats.BatchSize
 	if err != nil {
 		return nil, stats, engineError(ctx, err)

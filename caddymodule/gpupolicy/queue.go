@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/internal/rfc9218"
 )
 
 // AutoMaxInFlight as MaxInFlight learns each node's limit.
@@ -192,14 +193,8 @@ func (p *Policy) urgency(r *http.Request, state *request) balance.Urgency {
 
 // parseUrgency reads "5" and "u=5, i".
 func parseUrgency(s string) balance.Urgency {
-	for field := range strings.SplitSeq(s, ",") {
-		field = strings.TrimSpace(field)
-		number, named := strings.CutPrefix(field, "u=")
-		if n, err := strconv.ParseUint(number, 10, 8); err == nil && n <= uint64(balance.LeastUrgent) && (named || field == strings.TrimSpace(s)) {
-			return balance.Urgency(n)
-		}
-	}
-	return balance.DefaultUrgency
+	u, _ := rfc9218.Urgency(s)
+	return balance.Urgency(u)
 }
 
 func (p *Policy) parseMaxInFlight(d *caddyfile.Dispenser, args []string) error {

@@ -25,6 +25,13 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // | `{"texts": ["…", …]}` | `{"results":[…]}`, one of the above per text |
 // | `{"inputs": "…"}` or `{"inputs": ["…", …]}`, with or without `parameters` | as Hugging Face's inference API |
 //
+// As application/x-ndjson the body may have any number of such objects, one on
+// each line, and is answered by a line for each, in order, while it is still
+// coming. The limits hold for each line; one that is bad or fails is answered by
+// `{"error","status","line"}` and ends nothing. An `id` is echoed. Such a stream
+// is read no faster than it is answered, waits while the model is overloaded,
+// and lets other requests go first.
+//
 // Positions count Unicode code points, the end is exclusive. Header
 // `Server-Timing` splits the latency into queue, tokenize, run, decode and
 // total; `X-Inference-Model` names the model, `X-Inference-Model-Digest`
@@ -52,6 +59,20 @@ type Handler struct {
 	// Timeout is how long a request may take, queue included, before it is
 	// answered 504. Default: 30s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// RequestTimeout says how long a request has where that is less than
+	// Timeout: a text with placeholders that gives seconds (0.5) or a duration
+	// (500ms), or nothing. A request that will not have its turn in time is
+	// refused at once, with 503 and Retry-After. Default:
+	// {http.request.header.Request-Timeout}.
+	RequestTimeout string `json:"request_timeout,omitempty"`
+
+	// Priority says how urgent a request is: a text with placeholders that
+	// gives a number from 0, the most urgent, to 7, or has u=N as the header
+	// Priority of RFC 9218. Anything else is 3, and 7 for streams. Each step is
+	// a head start of a second in the queue; when that is full the newest of
+	// the least urgent give way. Clients that are not trusted should not set it.
+	Priority string `json:"priority,omitempty"`
 
 	model   model
 	info    inference.Info

@@ -31,6 +31,8 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		max_body  <size>
 //		max_texts <number>
 //		timeout   <duration>
+//		request_timeout <placeholder>
+//		priority  <placeholder>
 //	}
 //
 // The model is a name of the global option `inference`, builtin/ner-zh,
@@ -60,8 +62,12 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return d.Errf("%s needs a value", option)
 			}
 			h.Timeout, err = duration(d, option)
+		case "request_timeout":
+			h.RequestTimeout, err = word(d)
+		case "priority":
+			h.Priority, err = word(d)
 		default:
-			return d.Errf("unrecognized inference option '%s': there are max_body, max_texts and timeout", option)
+			return d.Errf("unrecognized inference option '%s': there are max_body, max_texts, timeout, request_timeout and priority", option)
 		}
 		if err != nil {
 			return err

@@ -42,24 +42,23 @@ func putBuffer(b *bytes.Buffer) {
 }
 
 func (h *Handler) servePredict(w http.ResponseWriter, r *http.Request) error {
+	if isStream(r.Header) {
+		return h.serveStream(w, r)
+	}
 	started := time.Now()
+	s, err := h.schedule(r, inference.DefaultUrgency)
+	if err != nil {
+		return h.fail(w, r, err)
+	}
 	req, err := h.readRequest(w, r)
 	if err != nil {
 		return h.fail(w, r, err)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeDuration(h.Timeout))
+	ctx, cancel := s.context(r.Context())
 	defer cancel()
-	var results []inference.Result
-	var stats inference.Stats
-	err = h.withModel(func(m model) (err error) {
-		results, stats, err = m.Predict(ctx, req.texts)
-		return err
-	})
+	results, stats, err := h.predict(ctx, req.texts)
 	if err != nil {
-		return h.fail(w, r, err)
-	}
-	if len(results) != len(req.texts) {
-		return h.fail(w, r, fmt.Errorf("the model answered %d results for %d texts", len(results), len(req.texts)))
+		return h.fail(w, r, s.explain(err))
 	}
 
 	out := getBuffer()
@@ -78,6 +77,18 @@ func (h *Handler) servePredict(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Inference-Model", h.name)
 	w.Header().Set("X-Inference-Model-Digest", stats.Digest)
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// predict asks the model, and returns one result for each text.
+func (h *Handler) predict(ctx context.Context, texts []string) (results []inference.Result, stats inference.Stats, err error) {
+	err = h.withModel(func(m model) (err error) {
+		results, stats, err = m.Predict(ctx, texts)
+		return err
+	})
+	if err == nil && len(results) != len(texts) {
+		err = fmt.Errorf("the model answered %d results for %d texts", len(results), len(texts))
+	}
+	return results, stats, err
 }
 
 // withModel calls f with the model. A request that Caddy still routes to this
@@ -143,7 +154,14 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) error 
 		// Caddy's log gets the code; nobody is there to read a body.
 		return caddyhttp.Error(statusClientClosed, context.Canceled)
 	}
-	status, message := h.explain(w.Header(), err)
+	status, message := h.judge(w.Header(), err)
+	return writeError(w, status, message)
+}
+
+// judge turns an error into a status and the words for the client, sets
+// Retry-After where it helps, counts it, and logs what is our fault.
+func (h *Handler) judge(header http.Header, err error) (int, string) {
+	status, message := explain(header, err)
 	h.metrics.failed(status)
 	if status == http.StatusInternalServerError {
 		fields := []zap.Field{zap.String("model", h.name), zap.Error(err)}
@@ -154,14 +172,12 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) error 
 	} else if c := h.logger.Check(zap.DebugLevel, "refused"); c != nil {
 		c.Write(zap.String("model", h.name), zap.Int("status", status), zap.String("reason", message))
 	}
-	return writeError(w, status, message)
+	return status, message
 }
 
 func clientGone(r *http.Request) bool { return errors.Is(r.Context().Err(), context.Canceled) }
 
-// explain turns an error into a status and the words for the client, and sets
-// Retry-After where it helps.
-func (h *Handler) explain(header http.Header, err error) (int, string) {
+func explain(header http.Header, err error) (int, string) {
 	if e, ok := errors.AsType[*requestError](err); ok {
 		return e.status, e.message
 	}
@@ -172,9 +188,6 @@ func (h *Handler) explain(header http.Header, err error) (int, string) {
 	if e, ok := errors.AsType[*inference.OverloadedError](err); ok {
 		header.Set("Retry-After", strconv.Itoa(retryAfter(e.RetryAfter)))
 		return http.StatusServiceUnavailable, "overloaded: " + e.Reason + "; try again later"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return http.StatusGatewayTimeout, fmt.Sprintf("no answer within %s", timeDuration(h.Timeout))
 	}
 	return http.StatusInternalServerError, "the model failed; the reason is in the server's log"
 }

@@ -1,78 +1,91 @@
 package modelproxy
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/net/websocket"
 
 	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
-// Each token arrives before the next is made, also with a fallback before the
-// proxy, and goes on arriving when the configuration is replaced.
-func TestEventStreamIsNotHeldBack(t *testing.T) {
-	a := newNode(t)
-	tokens := make(chan string)
-	a.answers(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		w.(http.Flusher).Flush()
-		for token := range tokens {
-			fmt.Fprintf(w, "data: %s\n\n", token)
-			w.(http.Flusher).Flush()
-		}
-	})
-	c := caddyrun.Start(t, proxy("fallback ner\nhealth off", a))
-	resp, err := client(t).Post(c.URL("GW"), "application/json", strings.NewReader(`{"stream": true}`))
+// gatewayToModel is a gateway in front of a model of this process.
+func gatewayToModel(options string) string {
+	return `{
+	servers {
+		enable_full_duplex
+	}
+}
+http://ADDR_NODE {
+	inference builtin/ner-zh
+}
+http://ADDR_GW {
+	model_proxy ADDR_NODE {
+		` + options + `
+	}
+}`
+}
+
+// openStream posts newline-delimited JSON and returns the lines of the answer.
+func openStream(t *testing.T, url string, body io.Reader) *bufio.Scanner {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	arrives := func(token string) {
-		t.Helper()
-		tokens <- token
-		want := "data: " + token + "\n\n"
-		got := make([]byte, len(want))
-		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != want {
-			t.Fatalf("%q, %v; want %q", got, err, want)
-		}
-	}
-	arrives("one")
-	arrives("two")
-	if err := c.Load(proxy("fallback ner\nhealth off\nlb_retries 3", a)); err != nil {
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	resp, err := client(t).Do(req)
+	if err != nil {
 		t.Fatal(err)
 	}
-	arrives("three")
-	close(tokens)
-	if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err != nil {
-		t.Errorf("then %q, %v", rest, err)
+	t.Cleanup(func() { resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	return bufio.NewScanner(resp.Body)
+}
+
+func TestFileOfLinesPassesTheGateway(t *testing.T) {
+	c := caddyrun.Start(t, gatewayToModel(""))
+	var body bytes.Buffer
+	for i := range 1000 {
+		fmt.Fprintf(&body, "{\"id\":%d,\"text\":\"马云在杭州\"}\n", i)
+	}
+	answers := openStream(t, c.URL("GW"), &body)
+	for i := range 1000 {
+		if !answers.Scan() || !strings.HasPrefix(answers.Text(), fmt.Sprintf(`{"id":%d,"text":"马云在杭州","output":[{"type":"PER"`, i)) {
+			t.Fatalf("answer %d: %q, %v", i, answers.Text(), answers.Err())
+		}
+	}
+	if answers.Scan() {
+		t.Errorf("more: %q", answers.Text())
 	}
 }
 
-func TestWebsocketSurvivesReloads(t *testing.T) {
-	a := newNode(t)
-	a.answers(websocket.Handler(func(ws *websocket.Conn) { _, _ = io.Copy(ws, ws) }).ServeHTTP)
-	c := caddyrun.Start(t, proxy("sticky cookie node", a))
-	ws, err := websocket.Dial("ws://"+c.Addr("GW")+"/", "", c.URL("GW"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ws.Close()
-	if err := ws.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 4 {
-		text, got := fmt.Sprint("message ", i), ""
-		if err := websocket.Message.Send(ws, text); err != nil {
-			t.Fatal(err)
+// Without a buffer for repeating the body, the node hears each line as it comes.
+func TestConversationPassesTheGatewayUnbuffered(t *testing.T) {
+	c := caddyrun.Start(t, gatewayToModel("request_buffers 0"))
+	body, lines := io.Pipe()
+	write := func(i int) {
+		if _, err := fmt.Fprintf(lines, "{\"id\":%d,\"text\":\"马云\"}\n", i); err != nil {
+			t.Error(err)
 		}
-		if err := websocket.Message.Receive(ws, &got); err != nil || got != text {
-			t.Fatalf("after %d reloads: %q, %v", i, got, err)
+	}
+	go write(0)
+	answers := openStream(t, c.URL("GW"), body)
+	for i := range 10 {
+		if !answers.Scan() || !strings.HasPrefix(answers.Text(), fmt.Sprintf(`{"id":%d,"text":"马云"`, i)) {
+			t.Fatalf("answer %d: %q, %v", i, answers.Text(), answers.Err())
 		}
-		c.Reload(proxy(fmt.Sprintf("sticky cookie node\nlb_retries %d", i+1), a))
+		if i < 9 {
+			go write(i + 1)
+		}
+	}
+	lines.Close()
+	if answers.Scan() {
+		t.Errorf("more: %q", answers.Text())
 	}
 }

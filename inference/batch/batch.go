@@ -6,6 +6,9 @@
 // company never leaves a worker idle. Only when the batch before had company
 // does a free worker wait for more (at most Options.Wait after the oldest item
 // came): a lone request never waits for others that will not come.
+//
+// Requests wait in the order in which they came, the more urgent with a head
+// start. One whose context would end before its turn is refused at once.
 package batch
 
 import (
@@ -13,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 )
@@ -96,21 +100,28 @@ func New[In, Out any](opts Options, run Func[In, Out]) *Batcher[In, Out] {
 	return b
 }
 
-// Do waits for the results of all items. It returns early with ctx.Err() when
-// the context ends; items that have not started are then never run.
+// Do is DoAt with DefaultUrgency.
 func (b *Batcher[In, Out]) Do(ctx context.Context, items []In) ([]Out, Stats, error) {
+	return b.DoAt(ctx, DefaultUrgency, items)
+}
+
+// DoAt waits for the results of all items. It returns early with ctx.Err() when
+// the context ends; items that have not started are then never run. Other errors
+// are ErrClosed, an *OverloadedError, a *PanicError or the function's own.
+func (b *Batcher[In, Out]) DoAt(ctx context.Context, u Urgency, items []In) ([]Out, Stats, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, Stats{}, err
 	}
 	if len(items) == 0 {
 		return nil, Stats{}, nil
 	}
+	now := time.Now()
 	j := &job[In, Out]{
-		out: make([]Out, len(items)), queued: time.Now(), remaining: len(items),
+		out: make([]Out, len(items)), queued: now, urgency: u, turn: u.turn(now), remaining: len(items),
 		batches:  make(map[*running[In, Out]]struct{}, 1),
 		finished: make(chan struct{}), first: make(chan struct{}),
 	}
-	if err := b.enqueue(j, items); err != nil {
+	if err := b.enqueue(ctx, j, items); err != nil {
 		return nil, Stats{}, err
 	}
 	defer b.returned(j)
@@ -181,18 +192,24 @@ func (b *Batcher[In, Out]) returned(j *job[In, Out]) {
 	}
 }
 
-func (b *Batcher[In, Out]) enqueue(j *job[In, Out], items []In) error {
+func (b *Batcher[In, Out]) enqueue(ctx context.Context, j *job[In, Out], items []In) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return ErrClosed
 	}
-	if n := len(b.waiting); n > 0 && n+len(items) > b.opts.QueueLength {
+	at := b.place(j)
+	if deadline, ok := ctx.Deadline(); ok && at > 0 && b.lasting(at) > time.Until(deadline) {
+		return &OverloadedError{Reason: fmt.Sprintf("%d are waiting, too many for the time that is left", at), RetryAfter: b.lasting(at)}
+	}
+	if n := len(b.waiting); n > 0 && n+len(items) > b.opts.QueueLength && !b.makeRoom(j, n+len(items)-b.opts.QueueLength) {
 		return &OverloadedError{Reason: fmt.Sprintf("%d are waiting", n), RetryAfter: b.backlog()}
 	}
+	more := make([]item[In, Out], len(items))
 	for i, in := range items {
-		b.waiting = append(b.waiting, item[In, Out]{in: in, index: i, job: j})
+		more[i] = item[In, Out]{in: in, index: i, job: j}
 	}
+	b.waiting = slices.Insert(b.waiting, b.place(j), more...)
 	b.jobs++
 	b.queued++
 	b.wake.Broadcast()
@@ -200,8 +217,11 @@ func (b *Batcher[In, Out]) enqueue(j *job[In, Out], items []In) error {
 }
 
 // backlog estimates how long the waiting items will take. b.mu is held.
-func (b *Batcher[In, Out]) backlog() time.Duration {
-	return time.Duration(len(b.waiting)) * b.perItem / time.Duration(b.opts.Workers)
+func (b *Batcher[In, Out]) backlog() time.Duration { return b.lasting(len(b.waiting)) }
+
+// lasting estimates how long so many items will take. b.mu is held.
+func (b *Batcher[In, Out]) lasting(items int) time.Duration {
+	return time.Duration(items) * b.perItem / time.Duration(b.opts.Workers)
 }
 
 // giveUp withdraws a job that has waited for too long, unless its first item

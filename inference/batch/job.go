@@ -9,6 +9,8 @@ import (
 type job[In, Out any] struct {
 	out       []Out
 	queued    time.Time
+	urgency   Urgency
+	turn      time.Time // as if it had come then
 	started   time.Time // zero until the first item starts
 	remaining int
 	batchSize int
