@@ -51,7 +51,7 @@ func (f *fakeModel) Predict(ctx context.Context, texts []string) ([]inference.Re
 			results[i].Scores = []decode.LabelScore{{Label: "negative", Score: 0.2}, {Label: "positive", Score: 0.8}}
 		}
 	}
-	return results, inference.Stats{BatchSize: len(texts), Windows: len(texts)}, nil
+	return results, inference.Stats{BatchSize: len(texts), Windows: len(texts), Digest: f.Info().Digest}, nil
 }
 
 func firstTwo(text string) []inference.Entity {

@@ -60,6 +60,16 @@ type Handler struct {
 	// answered 504. Default: 30s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
+	// Protocol that the handler speaks beside its own: `oip` mounts the Open
+	// Inference Protocol v2 on the paths …/v2, …/v2/health/live,
+	// …/v2/health/ready and …/v2/models/{model}[/versions/{version}] with
+	// nothing, /ready or /infer behind. Its one input is the BYTES tensor "text"
+	// of shape [n] or [n,1]; outputs are "entities" (BYTES [n], each a JSON array
+	// as in "output" above), or "label" (BYTES [n]), "score" (FP64 [n]) and
+	// "scores" (FP64 [n,labels]). The version is the begin of the digest. Inputs
+	// may come as the binary tensor extension has them; outputs are JSON.
+	Protocol string `json:"protocol,omitempty"`
+
 	// RequestTimeout says how long a request has where that is less than
 	// Timeout: a text with placeholders that gives seconds (0.5) or a duration
 	// (500ms), or nothing. A request that will not have its turn in time is
@@ -154,6 +164,8 @@ func (h *Handler) use(m model) {
 // Validate rejects limits that no request could keep.
 func (h *Handler) Validate() error {
 	switch {
+	case h.Protocol != "" && h.Protocol != protocolOIP:
+		return fmt.Errorf("protocol %q: there is %s, the Open Inference Protocol", h.Protocol, protocolOIP)
 	case h.MaxBody < 0:
 		return fmt.Errorf("max_body %d: give a size above zero", h.MaxBody)
 	case h.MaxTexts < 0:
@@ -174,6 +186,9 @@ func (h *Handler) Cleanup() error {
 
 // ServeHTTP answers the request; the next handler is never called.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	if h.Protocol == protocolOIP && isOIPPath(r.URL.Path) {
+		return h.serveOIP(w, r)
+	}
 	switch r.Method {
 	case http.MethodPost:
 		return h.servePredict(w, r)

@@ -33,6 +33,7 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		timeout   <duration>
 //		request_timeout <placeholder>
 //		priority  <placeholder>
+//		protocol  oip
 //	}
 //
 // The model is a name of the global option `inference`, builtin/ner-zh,
@@ -64,10 +65,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			h.Timeout, err = duration(d, option)
 		case "request_timeout":
 			h.RequestTimeout, err = word(d)
+		case "protocol":
+			if h.Protocol, err = word(d); err == nil && h.Protocol != protocolOIP {
+				err = d.Errf("protocol '%s': there is %s, the Open Inference Protocol", h.Protocol, protocolOIP)
+			}
 		case "priority":
 			h.Priority, err = word(d)
 		default:
-			return d.Errf("unrecognized inference option '%s': there are max_body, max_texts, timeout, request_timeout and priority", option)
+			return d.Errf("unrecognized inference option '%s': there are max_body, max_texts, timeout, request_timeout, priority and protocol", option)
 		}
 		if err != nil {
 			return err

@@ -66,17 +66,22 @@ func (h *Handler) servePredict(w http.ResponseWriter, r *http.Request) error {
 	if err := encode(out, answer(req, h.info.Task, results)); err != nil {
 		return h.fail(w, r, fmt.Errorf("encoding the answer: %w", err))
 	}
-	total := time.Since(started)
+	h.answered(w.Header(), stats, time.Since(started), len(req.texts))
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// answered counts an answer, and tells in its header and in the log how it came
+// about.
+func (h *Handler) answered(header http.Header, stats inference.Stats, total time.Duration, texts int) {
 	h.metrics.answered(stats)
 	if c := h.logger.Check(zap.DebugLevel, "answered"); c != nil {
-		c.Write(zap.String("model", h.name), zap.Int("texts", len(req.texts)),
+		c.Write(zap.String("model", h.name), zap.Int("texts", texts),
 			zap.Int("windows", stats.Windows), zap.Int("tokens", stats.Tokens),
 			zap.Int("batch_size", stats.BatchSize), zap.Duration("duration", total))
 	}
-	w.Header().Set("Server-Timing", serverTiming(stats, total))
-	w.Header().Set("X-Inference-Model", h.name)
-	w.Header().Set("X-Inference-Model-Digest", stats.Digest)
-	return writeJSON(w, http.StatusOK, out)
+	header.Set("Server-Timing", serverTiming(stats, total))
+	header.Set("X-Inference-Model", h.name)
+	header.Set("X-Inference-Model-Digest", stats.Digest)
 }
 
 // predict asks the model, and returns one result for each text.
