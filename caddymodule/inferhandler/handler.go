@@ -41,6 +41,8 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // forward pass and answers 200 with `"status":"healthy"`, or 503 with
 // `"status":"unhealthy"` and the reason.
 //
+// GET on a path that ends in `/openapi.json` describes all that in OpenAPI.
+//
 // Errors are `{"error": "…"}`: 400 (no text, not JSON of these forms), 405, 413
 // (body, text or number of texts over its limit), 415 (not JSON), 500 (the
 // model failed), 503 with Retry-After (overloaded), 504 (no answer in time).
@@ -193,12 +195,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	case http.MethodPost:
 		return h.servePredict(w, r)
 	case http.MethodGet, http.MethodHead:
-		if isHealthPath(r.URL.Path) {
+		switch {
+		case isHealthPath(r.URL.Path):
 			return h.serveHealth(w, r)
+		case isOpenAPIPath(r.URL.Path):
+			return h.serveOpenAPI(w, r)
 		}
 	}
 	allow := "POST"
-	if isHealthPath(r.URL.Path) {
+	if isHealthPath(r.URL.Path) || isOpenAPIPath(r.URL.Path) {
 		allow = "GET, HEAD, POST"
 	}
 	w.Header().Set("Allow", allow)

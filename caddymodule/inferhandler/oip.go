@@ -151,7 +151,9 @@ func (h *Handler) oipMetadata(version string) any {
 		Inputs   []oipTensor `json:"inputs"`
 		Outputs  []oipTensor `json:"outputs"`
 	}{
-		h.name, []string{version}, "caddy-infer_" + h.info.Engine.Engine,
+		h.name,
+		[]string{version},
+		"caddy-infer_" + h.info.Engine.Engine,
 		[]oipTensor{{Name: oipInput, Datatype: "BYTES", Shape: []int{-1}}},
 		h.oipOutputs(),
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -127,8 +128,8 @@ func oipTimeout(raw json.RawMessage) (time.Duration, error) {
 	}
 	var number json.Number
 	if json.Unmarshal(raw, &number) == nil {
-		if µs, err := number.Int64(); err == nil && µs >= 0 {
-			return time.Duration(min(µs, math.MaxInt64/int64(time.Microsecond))) * time.Microsecond, nil
+		if n, err := number.Int64(); err == nil && n >= 0 {
+			return time.Duration(min(n, math.MaxInt64/int64(time.Microsecond))) * time.Microsecond, nil
 		}
 	}
 	return 0, badRequest("the parameter timeout must be a number of microseconds")
@@ -200,17 +201,17 @@ func (r *oipRequest) choose(all []oipTensor) ([]oipTensor, error) {
 	if len(r.outputs) == 0 {
 		return all, nil
 	}
-	names := ""
+	names := make([]string, 0, len(all))
 	byName := make(map[string]oipTensor, len(all))
 	for _, t := range all {
 		byName[t.Name] = t
-		names += " " + t.Name
+		names = append(names, t.Name)
 	}
 	chosen := make([]oipTensor, 0, len(all))
 	for _, name := range r.outputs {
 		t, ok := byName[name]
 		if !ok {
-			return nil, badRequest("there is no such output, or it is asked for twice; there are:%s", names)
+			return nil, badRequest("there is no such output, or it is asked for twice; there are: %s", strings.Join(names, ", "))
 		}
 		delete(byName, name)
 		chosen = append(chosen, t)
