@@ -2,34 +2,34 @@
 # The articles' own service and caddy-infer side by side: the same BERT-base
 # shape, the same requests, one server after the other on this machine.
 #
-#   bench/run.sh                    prints the table, keeps it in bench/results/
-#   PYTHON=/path/to/python bench/run.sh
-#   DURATION=20s LEVELS=1,8,32 TUNING=5s bench/run.sh
-#   MODEL_DIR=… CADDY=… bench/run.sh       with a model or a build that is there
+#   bench/inference/run.sh                    prints the table, keeps it in bench/results/
+#   PYTHON=/path/to/python bench/inference/run.sh
+#   DURATION=20s LEVELS=1,8,32 TUNING=5s bench/inference/run.sh
+#   MODEL_DIR=… CADDY=… bench/inference/run.sh       with a model or a build that is there
 #
 # Needs Go, a C compiler, and a Python with
 #   pip install torch numpy safetensors flask gunicorn onnx onnxruntime
 # Nothing but 127.0.0.1 is loaded. Run it on a machine with nothing else to do:
 # the last column says how much of its CPU time others used meanwhile.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=${PYTHON:-python3}
 duration=${DURATION:-10s} tuning=${TUNING:-5s} levels=${LEVELS:-1,8,32}
 cores=$(nproc)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 model=${MODEL_DIR:-$work/bert}
-results=$work/results.jsonl report=${REPORT:-bench/results/$(date -u +%F).md}
+results=$work/results.jsonl report=${REPORT:-bench/results/inference-$(date -u +%F).md}
 port=18999
 
 if [ ! -e "$model/model.int8.onnx" ]; then
 	echo "Making a BERT-base with random weights" >&2
-	"$python" bench/model.py "$model"
+	"$python" bench/inference/model.py "$model"
 	"$python" examples/export/onnx_bert.py --int8 "$model" >&2
 fi
 
 echo "Building" >&2
-go build -o "$work/load" ./bench/load
+go build -o "$work/load" ./bench/inference/load
 if [ -n "${CADDY:-}" ]; then
 	ln -s "$CADDY" "$work/caddy"
 else
@@ -94,7 +94,7 @@ flask_name() {
 flask_command() {
 	command=(env MODEL_DIR="$model" PRECISION="$precision" TORCH_THREADS="$threads" OMP_NUM_THREADS="$threads"
 		MKL_NUM_THREADS="$threads" OMP_WAIT_POLICY="$wait" PYTHONWARNINGS=ignore
-		"$python" -m gunicorn --chdir bench/flask -w 1 --threads "$concurrent" --log-level error
+		"$python" -m gunicorn --chdir bench/inference/flask -w 1 --threads "$concurrent" --log-level error
 		-b "127.0.0.1:$port" app:app)
 }
 
@@ -126,33 +126,32 @@ caddy() {
 
 # direct PRECISION WORKERS THREADS BATCH
 direct() {
-	"$python" bench/direct.py --precision "$1" --workers "$2" --threads "$3" --batch "$4" --seconds "${duration%s}" "$model" |
+	"$python" bench/inference/direct.py --precision "$1" --workers "$2" --threads "$3" --batch "$4" --seconds "${duration%s}" "$model" |
 		tee -a "$results" >&2
 }
 
 export XDG_DATA_HOME=$work XDG_CONFIG_HOME=$work
 flask fp32
 flask int8
+caddy "Caddy + go fp32" "engine go
+precision fp32"
 caddy "Caddy + onnxruntime fp32, $cores workers × 1 thread" "engine onnxruntime
 precision fp32"
-direct fp32 "$cores" 1 1
-direct fp32 "$cores" 1 4
-direct fp32 "$cores" 1 16
+for batch in 1 4 16; do direct fp32 "$cores" 1 $batch; done
+caddy "Caddy + go INT8" "engine go
+precision int8"
 caddy "Caddy + onnxruntime INT8, $cores workers × 1 thread" "engine onnxruntime
 precision int8"
-for batch in 1 3 4 8 16; do direct int8 "$cores" 1 $batch; done
-direct int8 1 "$cores" 8
 caddy "Caddy + onnxruntime INT8, 1 worker × $cores threads" "engine onnxruntime
 precision int8
 workers 1
 threads $cores"
-caddy "Caddy + go engine fp32, $cores workers × 1 thread" "engine go
-precision fp32"
+for batch in 1 4 16; do direct int8 "$cores" 1 $batch; done
 
 {
 	echo "# Side by side, $(date -u +%F)"
 	echo
-	echo "\`bench/run.sh\` on $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1), $cores CPUs, Linux $(uname -r);" \
+	echo "\`bench/inference/run.sh\` on $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1), $cores CPUs, Linux $(uname -r);" \
 		"$(go version | cut -d' ' -f3); $("$python" -c 'import torch, onnxruntime, flask, importlib.metadata as m; print("PyTorch", torch.__version__ + ", ONNX Runtime", onnxruntime.__version__ + ", Flask", m.version("flask") + ", gunicorn", m.version("gunicorn"))')."
 	echo "BERT-base shape, random weights; the articles' three sentences in turn (13 to 17 characters);" \
 		"$duration for each figure after 2 s of warming up. Ratios are to the tuned Flask fp32 at the same concurrency," \

@@ -5,7 +5,7 @@ no decoding. What a handler can at best reach with the same graph and threads.
     python3 direct.py --precision int8 --workers 2 --threads 1 --batch 4 MODEL_DIR
 
 Each worker is a thread with a loop of its own over one session; `run` leaves
-Python's lock. Prints one JSON line in the format of bench/load.
+Python's lock. Prints one JSON line in the format of bench/inference/load.
 """
 
 import argparse
