@@ -24,6 +24,7 @@ type bertShape struct {
 
 var (
 	smallBERT = bertShape{2, 48, 96, 4, 300}
+	tinyBERT  = bertShape{2, 128, 512, 2, 21128}
 	baseBERT  = bertShape{12, 768, 3072, 12, 21128}
 )
 

@@ -45,7 +45,7 @@ var (
 	sharedMade  = map[string]bool{}
 	tokenHead   = "BertForTokenClassification"
 	textHead    = "BertForSequenceClassification"
-	sharedSizes = map[string]bertShape{"small": smallBERT, "base": baseBERT}
+	sharedSizes = map[string]bertShape{"small": smallBERT, "tiny": tinyBERT, "base": baseBERT}
 )
 
 // exported returns the directory of a model with model.onnx and
