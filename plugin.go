@@ -14,4 +14,5 @@ import (
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/inferhandler"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/modelproxy"
 	_ "github.com/caddy-infer/caddy-infer/caddymodule/nerhighlight"
+	_ "github.com/caddy-infer/caddy-infer/caddymodule/sharedcache"
 )

@@ -79,12 +79,13 @@ def main():
     busy, total = (now - then for now, then in zip(machine_cpu(), machine))
     done.sort()
     with open("/proc/self/status", encoding="ascii") as f:
-        rss = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+        status = dict(line.split(":", 1) for line in f)
+    rss, anonymous = (int(status[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
     print(json.dumps(ensure_ascii=False, obj={
         "name": f"ONNX Runtime {args.precision} called directly, {args.workers}×{args.threads} threads, batch {args.batch}",
         "concurrency": 0, "per_second": len(done) * args.batch / took, "batch": args.batch,
         "p50_ms": 1000 * done[len(done) // 2], "p95_ms": 1000 * done[int(len(done) * 0.95)],
-        "errors": 0, "rss_mb": rss / 1024, "cpu_ms": 1000 * cpu / (len(done) * args.batch),
+        "errors": 0, "rss_mb": rss, "anon_mb": anonymous, "cpu_ms": 1000 * cpu / (len(done) * args.batch),
         "others_percent": max(0, 100 * (busy - cpu) / total),
     }))
 

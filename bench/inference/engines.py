@@ -5,6 +5,12 @@ usage: go -C inference/onnxruntime test -run '^$' -bench Go/base -benchtime 6x .
 import re
 import sys
 
+
+
+def number(v):
+    return f"{v:,.0f}" if v >= 100 else f"{v:.1f}"
+
+
 rows = {}
 for line in sys.stdin:
     m = re.match(r"BenchmarkGo/(\w+)/(\w+)/threads(\d)/(\S+?)(?:-\d+)?\s+\d+\s+(.*)", line)
@@ -24,6 +30,7 @@ for (shape, size), cells in rows.items():
         if not v:
             text += ["", ""]
             continue
-        text.append(f"{float(v['go-sentences/s']):.4g}, {float(v['ort-sentences/s']):.4g}")
+        text.append(", ".join(number(float(v[key])) for key in ("go-sentences/s", "ort-sentences/s")))
         text.append(f"{float(v['go/ort']):.2f}" + (f" ({float(v['cpu-go/ort']):.2f})" if "cpu-go/ort" in v else ""))
-    print(f"| BERT-{shape}, {size.replace('x', ' × ')} | " + " | ".join(text) + " |")
+    size = re.sub(r"(\d)x(\d)", r"\1 × \2", size)
+    print(f"| BERT-{shape}, {size} | " + " | ".join(text) + " |")

@@ -1,18 +1,17 @@
 //go:build unix
 
 // Package sharedcache tests examples/shared-cache: gateways that share a cache
-// of answers in Redis. It is a Go module of its own for the sake of that cache's
-// many dependencies.
+// of answers in Redis.
 package sharedcache
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +23,7 @@ import (
 	"github.com/caddy-infer/caddy-infer/internal/loopback"
 )
 
-var binary string
+var binaries gateway.Binaries
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -34,9 +33,8 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "caddy")
-		if out, err := exec.Command("go", "build", "-o", binary, "./caddy").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "building: %v\n%s", err, out)
+		if binaries, err = gateway.Build(context.Background(), dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return m.Run()
@@ -69,7 +67,7 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.Contains(string(body), "bad"):
 		w.WriteHeader(http.StatusBadRequest)
 	}
-	fmt.Fprintf(w, "%d of %s with model %s", n, body, r.Header.Get("X-Model-Version"))
+	fmt.Fprintf(w, "%d of %s", n, body)
 }
 
 // redis is Debian's server, at an address that it keeps.
@@ -128,18 +126,18 @@ func newGateway(t *testing.T, r *redis, m *model, version string) *gateway.Gatew
 		t.Fatal(err)
 	}
 	for name, value := range map[string]string{
-		"ADMIN": places.Admin, "LISTEN": "http://" + places.Addr, "REDIS": r.addr, "REDIS_PASSWORD": `"` + password + `"`,
+		"ADMIN": places.Admin, "LISTEN": "http://" + places.Addr, "REDIS": r.addr, "REDIS_PASSWORD": password,
 		"NODES": m.addr, "MODEL_VERSION": version,
 	} {
 		t.Setenv(name, value)
 	}
-	g, err := gateway.Caddy(places, binary, string(text))
+	g, err := gateway.Caddy(places, binaries.Caddy, string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("gateway: %.3000s", g.Log())
+			t.Logf("gateway: %s", g.Log()[max(0, len(g.Log())-3000):])
 		}
 		g.Stop()
 	})
@@ -189,16 +187,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func hit(a answer) bool {
-	return strings.Contains(a.cache, "; hit;") && strings.Contains(a.cache, "REDIS")
+	return a.cache == "caddy-infer; hit"
 }
 
 func TestWhatOneGatewayHasAnsweredAllCan(t *testing.T) {
 	r, m := newRedis(t), newModel(t)
 	r.start()
-	one, two := newGateway(t, r, m, "1"), newGateway(t, r, m, "1")
+	one, two := newGateway(t, r, m, "raner-1"), newGateway(t, r, m, "raner-1")
 	m.asked.Store(0) // of what waited for the gateways
 	first := predict(t, one, "马云在杭州")
-	if first.code != 200 || first.body != `1 of {"text":"马云在杭州"} with model 1` || hit(first) {
+	if first.code != 200 || first.body != `1 of {"text":"马云在杭州"}` || hit(first) {
 		t.Errorf("%+v", first)
 	}
 	eventually(t, "the other gateway to know it", func() bool { return hit(predict(t, two, "马云在杭州")) })
@@ -220,8 +218,8 @@ func TestWhatOneGatewayHasAnsweredAllCan(t *testing.T) {
 	if a, err := ask(one, http.MethodPost, "/other", `{"text":"马云在杭州"}`); err != nil || a.cache != "" {
 		t.Errorf("another path: %+v, %v", a, err)
 	}
-	newer := newGateway(t, r, m, "2")
-	if a := predict(t, newer, "马云在杭州"); hit(a) || !strings.HasSuffix(a.body, "with model 2") {
+	newer := newGateway(t, r, m, "raner-2")
+	if a := predict(t, newer, "马云在杭州"); hit(a) || a.code != 200 {
 		t.Errorf("another model: %+v", a)
 	}
 }
@@ -229,7 +227,7 @@ func TestWhatOneGatewayHasAnsweredAllCan(t *testing.T) {
 func TestErrorsAndHealthAreNotKept(t *testing.T) {
 	r, m := newRedis(t), newModel(t)
 	r.start()
-	g := newGateway(t, r, m, "1")
+	g := newGateway(t, r, m, "raner-1")
 	for name, do := range map[string]func() (answer, error){
 		"a bad request": func() (answer, error) { return ask(g, http.MethodPost, "/predict", `{"text":"bad"}`) },
 		"health":        func() (answer, error) { return ask(g, http.MethodGet, "/health", "") },
@@ -255,7 +253,7 @@ func TestErrorsAndHealthAreNotKept(t *testing.T) {
 func TestManyWhoAskTheSameAskTheNodeOnce(t *testing.T) {
 	r, m := newRedis(t), newModel(t)
 	r.start()
-	g := newGateway(t, r, m, "1")
+	g := newGateway(t, r, m, "raner-1")
 	before := m.asked.Load()
 	var wg sync.WaitGroup
 	begin := make(chan struct{})
@@ -269,18 +267,15 @@ func TestManyWhoAskTheSameAskTheNodeOnce(t *testing.T) {
 	}
 	close(begin)
 	wg.Wait()
-	// Who comes while the answer is being written to Redis may ask once more.
-	if n := m.asked.Load() - before; n > 5 {
+	if n := m.asked.Load() - before; n != 1 {
 		t.Errorf("the node was asked %d times for 50", n)
-	} else {
-		t.Logf("the node was asked %d times for 50 at once", n)
 	}
 }
 
 func TestWithoutRedisNothingIsLostButHits(t *testing.T) {
 	r, m := newRedis(t), newModel(t)
 	r.start()
-	g := newGateway(t, r, m, "1")
+	g := newGateway(t, r, m, "raner-1")
 	known := func() bool { return hit(predict(t, g, "known")) }
 	eventually(t, "a hit", known)
 
@@ -312,18 +307,41 @@ func TestWithoutRedisNothingIsLostButHits(t *testing.T) {
 	eventually(t, "hits again", known)
 }
 
-func TestGatewayStartsWithoutRedisAndFindsItAtAReload(t *testing.T) {
+func TestGatewayStartsWithoutRedisAndFindsIt(t *testing.T) {
 	r, m := newRedis(t), newModel(t)
-	g := newGateway(t, r, m, "1")
+	g := newGateway(t, r, m, "raner-1")
 	if a := predict(t, g, "x"); a.code != 200 {
 		t.Errorf("%+v", a)
 	}
 	r.start()
-	if err := g.Reload(); err != nil {
-		t.Fatal(err)
+	eventually(t, "a hit", func() bool { return hit(predict(t, g, "y")) })
+	for range 3 {
+		if err := g.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a hit after a reload", func() bool {
+			a, err := ask(g, http.MethodPost, "/predict", `{"text":"y"}`)
+			return err == nil && hit(a)
+		})
 	}
-	eventually(t, "a hit", func() bool {
-		a, err := ask(g, http.MethodPost, "/predict", `{"text":"y"}`)
-		return err == nil && hit(a)
-	})
+}
+
+// A text is data, whatever it looks like.
+func TestTextsAreNeverObeyed(t *testing.T) {
+	r, m := newRedis(t), newModel(t)
+	r.start()
+	g := newGateway(t, r, m, "raner-1")
+	for _, text := range []string{"<esi:include src=http://" + m.addr + "/secret/>", "<esi:remove>x</esi:remove>", "{http.request.host}"} {
+		before := m.asked.Load()
+		want := `{"text":"` + text + `"}`
+		for range 3 {
+			a := predict(t, g, text)
+			if _, got, _ := strings.Cut(a.body, " of "); a.code != 200 || got != want {
+				t.Errorf("%+v, want %s", a, want)
+			}
+		}
+		if n := m.asked.Load() - before; n > 3 {
+			t.Errorf("%s: the node was asked %d times", text, n)
+		}
+	}
 }

@@ -29,6 +29,7 @@ type result struct {
 	P95         float64 `json:"p95_ms"`
 	Errors      int     `json:"errors"`
 	RSS         float64 `json:"rss_mb"`                   // of all processes of the server, at the end
+	Anonymous   float64 `json:"anon_mb,omitempty"`        // of that, what is no file's
 	CPU         float64 `json:"cpu_ms,omitempty"`         // of the server, per answer
 	Batch       float64 `json:"batch,omitempty"`          // mean size
 	Others      float64 `json:"others_percent,omitempty"` // of the machine's CPU time, used by neither server nor load
@@ -126,7 +127,7 @@ func measure(url, metrics string, concurrency int, d time.Duration, p *process) 
 		Concurrency: concurrency, Errors: failed,
 		PerSecond: float64(len(latencies)) / took.Seconds(),
 		P50:       milliseconds(percentile(latencies, 50)), P95: milliseconds(percentile(latencies, 95)),
-		RSS: after.rss,
+		RSS: after.rss, Anonymous: after.anon,
 		CPU: 1000 * (after.server - before.server) / float64(len(latencies)),
 	}
 	if total := after.total - before.total; total > 0 {

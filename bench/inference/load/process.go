@@ -56,7 +56,7 @@ func (p *process) stop() {
 type consumption struct {
 	server, self float64 // CPU time of the server's processes and of this one
 	busy, total  float64 // CPU time of the whole machine: used, and there was
-	rss          float64
+	rss, anon    float64 // resident memory, and that of it which is no file's
 }
 
 // ticks per second in /proc: fixed for user space on every Linux architecture.
@@ -82,6 +82,7 @@ func usage(p *process) (c consumption) {
 		case group == strconv.Itoa(p.cmd.Process.Pid):
 			c.server += cpu
 			c.rss += number(fields[21]) * float64(os.Getpagesize()) / (1 << 20)
+			c.anon += anonymous(filepath.Dir(file))
 		case pid == strconv.Itoa(os.Getpid()):
 			c.self += cpu
 		}
@@ -103,4 +104,15 @@ func usage(p *process) (c consumption) {
 func number(s string) float64 {
 	f, _ := strconv.ParseFloat(s, 64)
 	return f
+}
+
+// anonymous is a process's resident memory, in MB, that no file backs.
+func anonymous(proc string) float64 {
+	text, _ := os.ReadFile(filepath.Join(proc, "status"))
+	_, rest, _ := strings.Cut(string(text), "\nRssAnon:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	return number(fields[0]) / 1024
 }

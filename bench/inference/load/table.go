@@ -36,16 +36,16 @@ func printTable(w io.Writer, file, base string) error {
 	if base != "" && len(rates) == 0 {
 		return fmt.Errorf("no row is named %q", base)
 	}
-	fmt.Fprintln(w, "| server | c | req/s | ratio | p50 ms | p95 ms | errors | RSS MB | CPU ms/req | mean batch | others' CPU |")
-	fmt.Fprintln(w, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprintln(w, "| server | c | req/s | ratio | p50 ms | p95 ms | errors | RSS MB | anonymous MB | CPU ms/req | mean batch | others' CPU |")
+	fmt.Fprintln(w, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
 	for _, r := range rows {
 		concurrency := fmt.Sprint(r.Concurrency)
 		if r.Concurrency == 0 {
 			concurrency = "–"
 		}
-		fmt.Fprintf(w, "| %s | %s | %.1f | %s | %.0f | %.0f | %d | %.0f | %s | %s | %.0f %% |\n",
+		fmt.Fprintf(w, "| %s | %s | %.1f | %s | %.0f | %.0f | %d | %.0f | %s | %s | %s | %.0f %% |\n",
 			r.Name, concurrency, r.PerSecond, optional("%.2f", r.PerSecond/rates[r.Concurrency], rates[r.Concurrency]),
-			r.P50, r.P95, r.Errors, r.RSS, optional("%.1f", r.CPU, r.CPU), optional("%.1f", r.Batch, r.Batch), r.Others)
+			r.P50, r.P95, r.Errors, r.RSS, optional("%.0f", r.Anonymous, r.Anonymous), optional("%.1f", r.CPU, r.CPU), optional("%.1f", r.Batch, r.Batch), r.Others)
 	}
 	return nil
 }
