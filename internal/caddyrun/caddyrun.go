@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -122,6 +123,8 @@ func (c *Instance) awaitOldServers() {
 			time.Sleep(time.Millisecond)
 		}
 	}
+	// A kept connection to one of them may be closed just when it is used.
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // Log returns what Caddy has logged so far, one JSON object per line.

@@ -68,13 +68,15 @@ func New(o Options, logf func(format string, args ...any)) (*Agent, error) {
 		sources: sources, weight: weight{shedAt: o.ShedAt},
 	}
 	sources.start(a.changed)
-	a.latest.Store(a.state(time.Now()))
 	a.api = a.watchHealth(ctx, o.API)
 	a.webui = a.watchHealth(ctx, o.WebUI)
 	if o.ModelPath != "" {
 		a.digest = &digest{path: o.ModelPath}
 		a.work.Go(func() { a.digest.keep(ctx, a.changed) })
 	}
+	// Whoever asks at once hears what has not been asked yet, and not that all is
+	// well.
+	a.latest.Store(a.state(time.Now()))
 	for _, url := range o.Push {
 		p := newPusher(url, o.Interval, logf)
 		a.work.Go(func() { p.run(ctx, func() *State { return a.Latest() }) })

@@ -370,3 +370,19 @@ func TestBadSourcesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// Before a service has been asked nobody may hear that it is well.
+func TestTheFirstWordIsNotThatAllIsWell(t *testing.T) {
+	for range 20 {
+		a, err := New(Options{NoGPU: true, Interval: time.Second, Timeout: time.Second, API: "http://127.0.0.1:1/health", ShedAt: 0.75}, t.Logf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := a.Latest(); s.Healthy() || !s.unknown && !s.bad {
+			t.Errorf("%+v", s)
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
