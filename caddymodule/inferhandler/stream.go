@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-infer/caddy-infer/inference"
+	"github.com/caddy-infer/caddy-infer/inference/batch"
 )
 
 // maxLinesInFlight is how many lines of a stream are being answered at a time:
@@ -154,13 +156,24 @@ func (h *Handler) readLines(ctx context.Context, body io.Reader, s schedule, lin
 		}
 		// The buffer is the reader's, and the next line's.
 		own := bytes.Clone(text)
-		go func() { l.answer <- h.answerLine(ctx, own, l.number, s) }()
+		go func() { l.answer <- h.answerSafely(ctx, own, l.number, s) }()
 	}
 }
 
+// answerSafely makes a panic an error of the line: nobody else would catch it.
+func (h *Handler) answerSafely(ctx context.Context, text []byte, number int, s schedule) (answer []byte) {
+	var id json.RawMessage
+	defer func() {
+		if v := recover(); v != nil {
+			answer = h.lineError(number, id, &batch.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	id = lineID(text)
+	return h.answerLine(ctx, text, number, id, s)
+}
+
 // answerLine answers one line as if it were a request of its own.
-func (h *Handler) answerLine(ctx context.Context, text []byte, number int, s schedule) []byte {
-	id := lineID(text)
+func (h *Handler) answerLine(ctx context.Context, text []byte, number int, id json.RawMessage, s schedule) []byte {
 	req, err := parseRequest(text, h.info.Task, h.MaxTexts)
 	if err != nil {
 		return h.lineError(number, id, err)

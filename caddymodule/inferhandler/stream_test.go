@@ -83,8 +83,11 @@ func TestAnswersComeInOrderHoweverLongEachTakes(t *testing.T) {
 			var n int
 			_, _ = fmt.Sscan(texts[0], &n)
 			time.Sleep(time.Duration(n*7919%100) * time.Millisecond)
-			if n%10 == 3 {
+			switch n % 20 {
+			case 3:
 				return nil, inference.Stats{}, errors.New("broken")
+			case 13:
+				panic("broken beyond an error")
 			}
 			return []inference.Result{{Text: texts[0]}}, inference.Stats{}, nil
 		}
