@@ -84,7 +84,7 @@ func open(ref string) (*modeldir.Dir, error) {
 
 // acquireWeights shares the engine that holds the weights of dir.
 func acquireWeights(dir *modeldir.Dir, digest string, o Options) (*refpool.Ref[weightsKey, engine.Engine], error) {
-	opts := engine.Options{Precision: o.Precision, Threads: o.Threads, Library: o.Library}
+	opts := engine.Options{Precision: o.Precision, Threads: o.Threads, Library: o.Library, Device: o.Device}
 	return weights.Acquire(weightsKey{digest, o.Engine, opts},
 		func() (engine.Engine, error) { return engine.Open(o.Engine, dir, opts) },
 		engine.Engine.Close)

@@ -40,6 +40,8 @@ type Info struct {
 	Engine engine.Info
 	// MaxChars is the longest text that it takes, in code points.
 	MaxChars int
+	// AtOnce is how many windows of text its workers can have in hand.
+	AtOnce int
 }
 
 // Urgency orders the requests that wait for a model, from 0 to 7: see package
@@ -53,18 +55,22 @@ const (
 	LeastUrgent    = batch.LeastUrgent
 )
 
-type urgencyKey struct{}
+// Order says where among the waiting a call belongs: see package batch.
+type Order = batch.Order
 
-// WithUrgency says how urgent the calls of Predict with that context are.
-func WithUrgency(ctx context.Context, u Urgency) context.Context {
-	return context.WithValue(ctx, urgencyKey{}, u)
+type orderKey struct{}
+
+// WithOrder says where the calls of Predict with that context belong among
+// those that wait. Without it they have DefaultUrgency.
+func WithOrder(ctx context.Context, o Order) context.Context {
+	return context.WithValue(ctx, orderKey{}, o)
 }
 
-func urgency(ctx context.Context) Urgency {
-	if u, ok := ctx.Value(urgencyKey{}).(Urgency); ok {
-		return u
+func order(ctx context.Context) Order {
+	if o, ok := ctx.Value(orderKey{}).(Order); ok {
+		return o
 	}
-	return DefaultUrgency
+	return Order{Urgency: DefaultUrgency}
 }
 
 // core is what all users of a model share.
@@ -90,7 +96,7 @@ func load(dir *modeldir.Dir, digest string, o Options) (*core, error) {
 		ref: dir.Name,
 		info: Info{
 			Digest: digest, Task: dir.Config.Task, Architecture: dir.Config.Architecture,
-			Labels: dir.Config.Labels, MaxChars: o.MaxChars,
+			Labels: dir.Config.Labels, MaxChars: o.MaxChars, AtOnce: o.Workers * o.BatchSize,
 		},
 		multi: dir.Config.MultiLabel,
 		cache: newCache(o.CacheEntries, o.CacheBytes),
@@ -208,7 +214,7 @@ func (c *core) predict(ctx context.Context, texts []string) ([]Result, Stats, er
 		stats.Tokens += len(s.IDs)
 	}
 
-	logits, batchStats, err := c.batcher.DoAt(ctx, urgency(ctx), sequences)
+	logits, batchStats, err := c.batcher.DoIn(ctx, order(ctx), sequences)
 	stats.Queue, stats.Run, stats.BatchSize = batchStats.Queue, batchStats.Run, batchStats.BatchSize
 	if err != nil {
 		return nil, stats, engineError(ctx, err)

@@ -21,6 +21,9 @@ type Options struct {
 	// Library is the path of the engine's native library; empty means that
 	// the engine looks for it.
 	Library string
+	// Device that computes the network: "cpu" (default), or "cuda" or "cuda:N"
+	// where the engine can.
+	Device engine.Device
 	// Workers is the number of forward passes at the same time. Default: one
 	// for each CPU that Go may use.
 	Workers int
@@ -100,6 +103,7 @@ func (o Options) Validate() error {
 		return fmt.Errorf("precision %q: use fp32 or int8", o.Precision)
 	}
 	return errors.Join(
+		o.Device.Validate(),
 		inRange("workers", o.Workers, maxWorkers),
 		inRange("threads", o.Threads, maxThreads),
 		inRange("batch size", o.BatchSize, maxBatch),

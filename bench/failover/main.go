@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&o.agent, "agent", "share", "what the nodes tell HAProxy's agent-check: idle (share of the GPU) or share (what co-tenants leave)")
 	flag.Float64Var(&o.sigma, "sigma", 0.25, "lognormal spread of the service time")
 	flag.StringVar(&o.save, "save", "", "also write the table to this file, such as bench/results/failover-2026-11-25.md")
-	flag.BoolVar(&o.verbose, "v", false, "tell of each trial what failed, and which node answered how much")
+	flag.BoolVar(&o.verbose, "v", false, "tell of each trial what failed, and of each half second how it went")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-infer/caddy-infer/internal/openloop"
 )
 
 // report gathers what the trials measured.
@@ -61,6 +63,24 @@ func (r *report) progress(w io.Writer, trials []*trial, seed uint64, busy float6
 		for _, line := range t.result.Failures() {
 			fmt.Fprintf(w, "  %s\n", line)
 		}
+		timeline(w, t.result)
+	}
+}
+
+// timeline shows each half second of a trial.
+func timeline(w io.Writer, r *openloop.Result) {
+	const step = second / 2
+	for at := time.Duration(0); ; at += step {
+		part := r.Between(at, at+step)
+		if len(part.Records) == 0 {
+			return
+		}
+		fmt.Fprintf(w, "  %4.1f s: %d requests, %d good, p50 %.0f ms, p99 %.0f ms", at.Seconds(), len(part.Records), len(part.Records)-part.Misses(slo), ms(part.Percentile(50)), ms(part.Percentile(99)))
+		shares := part.Share()
+		for _, node := range slices.Sorted(maps.Keys(shares)) {
+			fmt.Fprintf(w, ", %s %.0f %%", node, 100*shares[node])
+		}
+		fmt.Fprintln(w)
 	}
 }
 

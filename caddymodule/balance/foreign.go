@@ -82,7 +82,7 @@ func (n *Node) hearUtilization(at time.Duration, u float64, interval time.Durati
 	// foreign share in it; and what is forgotten of latency without traffic is
 	// forgotten here, too.
 	within := min(1, float64(utilizationWindow)/float64(max(interval, 1)))
-	kept := math.Pow(1-t.renewed, within) * fade(float64(interval)/float64(latencyIdle))
+	kept := math.Pow(1-t.renewed, within) * math.Exp(-float64(interval)/float64(latencyIdle))
 	n.relieve(foreign)
 	t.reference += (foreign - t.reference) * (1 - kept)
 	t.renewed = 0

@@ -17,7 +17,8 @@ const (
 	latencyMaxKeep = 0.95
 
 	// latencyIdle is the time constant with which the average of a node that
-	// gets no requests moves to the median of its pool. Without it a node
+	// gets no requests moves to the median of its pool: its logarithm does, so
+	// that a thousand times the median is forgotten within 20 s. Without it a node
 	// once found slow would never be asked again (nginx's least_time halves
 	// the average of idle peers for the same reason).
 	latencyIdle = 5 * time.Second
@@ -130,7 +131,11 @@ func (l *latency) estimate(now time.Duration, median float64) float64 {
 	}
 	if l.oldest.Load() == 0 {
 		if idle := now - time.Duration(l.at.Load()); idle > latencyIdle/100 {
-			return median + (estimate-median)*fade(float64(idle)*(1/float64(latencyIdle)))
+			// By ratio and not by difference: a request that was cut off for
+			// twenty seconds would otherwise keep a node of twenty
+			// milliseconds out for a minute.
+			kept := math.Exp(float64(idle) * (-1 / float64(latencyIdle)))
+			return median * math.Exp(kept*math.Log(estimate/median))
 		}
 	}
 	return estimate
@@ -145,12 +150,6 @@ func (l *latency) silence(now time.Duration) float64 {
 		return 0
 	}
 	return (now - time.Duration(max(since, l.answered.Load()))).Seconds()
-}
-
-// fade is e^-x to within 0.012 for x >= 0, in a third of the time: a pick
-// evaluates it for every idle node.
-func fade(x float64) float64 {
-	return 1 / (1 + x*(1+x*(0.5+x*(1.0/6+x/24))))
 }
 
 // failureSample is what an answer that was none counts as, in seconds.

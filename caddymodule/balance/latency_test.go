@@ -101,7 +101,7 @@ func TestIdleNodeReturnsToTheMedian(t *testing.T) {
 	for _, test := range []struct {
 		idle time.Duration
 		want float64
-	}{{0, 8}, {5 * sec, 0.03 + 7.97/math.E}, {10 * time.Minute, 0.03}} {
+	}{{0, 8}, {5 * sec, 0.03 * math.Pow(8/0.03, 1/math.E)}, {20 * sec, 0.0332}, {10 * time.Minute, 0.03}} {
 		if got := l.estimate(1*sec+test.idle, 0.03); !near(got, test.want, 0.02) {
 			t.Errorf("idle for %v: %g s, want %g", test.idle, got, test.want)
 		}
@@ -121,14 +121,6 @@ func TestFailureCountsAsSlowAnswer(t *testing.T) {
 	} {
 		if got := failureSample(test.retryAfter, test.average); got != test.want {
 			t.Errorf("Retry-After %v, average %g s: %g, want %g", test.retryAfter, test.average, got, test.want)
-		}
-	}
-}
-
-func TestFadeIsNearlyExponential(t *testing.T) {
-	for x := 0.0; x < 50; x += 0.01 {
-		if diff := math.Abs(fade(x) - math.Exp(-x)); diff > 0.012 {
-			t.Fatalf("fade(%g) is %g off", x, diff)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-infer/caddy-infer/caddymodule/balance"
+	"github.com/caddy-infer/caddy-infer/internal/ndjson"
 )
 
 func init() {
@@ -292,6 +293,7 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	if len(pool) == 0 {
 		return nil
 	}
+	letStream(w, r)
 	state := p.request(r)
 	state.abandon(clock())
 	state.forgetTold(r)
@@ -305,6 +307,15 @@ func (p *Policy) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.
 	chosen := p.find(pool, r, w, state)
 	p.picked(clock(), state, kind, chosen)
 	return chosen
+}
+
+// letStream lets the answer to newline-delimited JSON begin before all of the
+// request has come. Over HTTP/1.1 Go's server would end the reading of its body
+// then, and what is beyond the buffer for repetitions would be cut off.
+func letStream(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && ndjson.Is(r.Header) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // a writer that can't, can't be helped
+	}
 }
 
 // find is Select without the budget.

@@ -59,6 +59,11 @@ type Model struct {
 	// Default: the engine looks for it.
 	Library string `json:"library,omitempty"`
 
+	// Device that computes the network: `cpu` (default), or `cuda` or `cuda:N`,
+	// the first or the N-th of Nvidia's GPUs counted from 0, with the engine
+	// `onnxruntime` and a library of ONNX Runtime that has CUDA.
+	Device engine.Device `json:"device,omitempty"`
+
 	// Workers is the number of forward passes at the same time. Default: one
 	// for each CPU that Go may use.
 	Workers int `json:"workers,omitempty"`
@@ -102,6 +107,7 @@ func (m *Model) options() inference.Options {
 		Engine:      m.Engine,
 		Precision:   m.Precision,
 		Library:     m.Library,
+		Device:      m.Device,
 		Workers:     m.Workers,
 		Threads:     m.Threads,
 		BatchSize:   m.BatchSize,
@@ -157,6 +163,7 @@ func logReady(logger *zap.Logger, name string, info inference.Info) {
 		zap.String("engine", info.Engine.Engine),
 		zap.String("engine_version", info.Engine.Version),
 		zap.String("precision", string(info.Engine.Precision)),
+		zap.String("device", string(info.Engine.Device)),
 		zap.Int64("weight_bytes", info.Engine.WeightBytes))
 	if info.Engine.Warning != "" {
 		logger.Warn(info.Engine.Warning, zap.String("model", name))

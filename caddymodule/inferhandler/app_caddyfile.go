@@ -38,6 +38,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			engine    go|onnxruntime
 //			precision int8|fp32
 //			library   <path>
+//			device    cpu|cuda|cuda:<number>
 //			workers   <number>
 //			threads   <number>
 //			batch     <size> [<wait>]
@@ -97,6 +98,10 @@ func (m *Model) unmarshalOptions(d *caddyfile.Dispenser) error {
 			m.Precision = engine.Precision(p)
 		case "library":
 			m.Library, err = word(d)
+		case "device":
+			var device string
+			device, err = word(d)
+			m.Device = engine.Device(device)
 		case "workers":
 			m.Workers, err = wholeNumber(d)
 		case "threads":
@@ -110,7 +115,7 @@ func (m *Model) unmarshalOptions(d *caddyfile.Dispenser) error {
 		case "cache":
 			m.Cache, m.CacheBytes, err = numberAndSize(d)
 		default:
-			return d.Errf("unrecognized model option '%s': there are engine, precision, library, workers, threads, batch, queue, max_chars and cache", option)
+			return d.Errf("unrecognized model option '%s': there are engine, precision, library, device, workers, threads, batch, queue, max_chars and cache", option)
 		}
 		if err != nil {
 			return err

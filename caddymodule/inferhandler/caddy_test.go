@@ -294,6 +294,7 @@ func TestConfigurationErrorsNameTheModelAndTheRemedy(t *testing.T) {
 		"unknown name, no app":   {"http://ADDR_API {\n\tinference ner\n}", []string{`unknown model "ner"`, "builtin/ner-zh"}},
 		"unknown built-in":       {"http://ADDR_API {\n\tinference builtin/nothing\n}", []string{`inference model "builtin/nothing"`, "there is no such built-in model"}},
 		"a good and a bad model": {site(dir, "\n\t\t}\n\t\tmodel zzz /nowhere {", "inference ner"), []string{`inference model "zzz"`, "/nowhere"}},
+		"a device it has not":    {"{\n\tinference {\n\t\tmodel ner builtin/ner-zh {\n\t\t\tdevice cuda\n\t\t}\n\t}\n}\nhttp://ADDR_API {\n\tinference ner\n}", []string{`inference model "ner"`, "device cuda", "use `engine onnxruntime`"}},
 		"unknown engine":         {strings.Replace(site(dir, "", "inference ner"), "engine scripted", "engine abacus", 1), []string{`unknown engine "abacus"`, "scripted"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "infer",
-		Usage: "[--model <ref>] [--engine <name>] [--precision <p>] [--library <path>] [--json] [<text>...]",
+		Usage: "[--model <ref>] [--engine <name>] [--precision <p>] [--library <path>] [--device <d>] [--json] [<text>...]",
 		Short: "Asks a model about texts",
 		Long: `
 Asks a model about texts, without a server: each argument is one text or, with
@@ -53,8 +53,8 @@ const commandBatch = 32
 
 // modelFlags are the flags that infer and its subcommands share.
 type modelFlags struct {
-	ref, engine, precision, library string
-	json                            bool
+	ref, engine, precision, library, device string
+	json                                    bool
 }
 
 func setUpCommand(cmd *cobra.Command) {
@@ -65,6 +65,7 @@ func setUpCommand(cmd *cobra.Command) {
 	f.StringVar(&flags.engine, "engine", "", "Engine that computes the network (default \"go\")")
 	f.StringVar(&flags.precision, "precision", "", "Precision of the weights: fp32 or int8")
 	f.StringVar(&flags.library, "library", "", "Path of the engine's native library")
+	f.StringVar(&flags.device, "device", "", "Device that computes: cpu, cuda or cuda:N (default \"cpu\")")
 	f.BoolVar(&flags.json, "json", false, "Print JSON")
 
 	cmd.Args = cobra.ArbitraryArgs
@@ -93,6 +94,7 @@ func (f *modelFlags) withModel(ctx context.Context, do func(context.Context, mod
 		Engine:    f.engine,
 		Precision: engine.Precision(f.precision),
 		Library:   f.library,
+		Device:    engine.Device(f.device),
 		MaxChars:  commandMaxChars,
 	})
 	if err != nil {

@@ -30,7 +30,9 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // coming. The limits hold for each line; one that is bad or fails is answered by
 // `{"error","status","line"}` and ends nothing. An `id` is echoed. Such a stream
 // is read no faster than it is answered, waits while the model is overloaded,
-// and lets other requests go first.
+// and lets other requests go first. When the process is to end, the lines that
+// have been read are answered, and the last answer is an error that names the
+// first line that was not.
 //
 // Positions count Unicode code points, the end is exclusive. Header
 // `Server-Timing` splits the latency into queue, tokenize, run, decode and
@@ -82,8 +84,8 @@ type Handler struct {
 	// Priority says how urgent a request is: a text with placeholders that
 	// gives a number from 0, the most urgent, to 7, or has u=N as the header
 	// Priority of RFC 9218. Anything else is 3, and 7 for streams. Each step is
-	// a head start of a second in the queue; when that is full the newest of
-	// the least urgent give way. Clients that are not trusted should not set it.
+	// a head start of a second in the queue; when that is full, those whose turn
+	// is last give way. Clients that are not trusted should not set it.
 	Priority string `json:"priority,omitempty"`
 
 	model   model
@@ -94,6 +96,7 @@ type Handler struct {
 	// reacquire opens the model again for a request that this handler is
 	// still answering after its Cleanup.
 	reacquire func() (model, error)
+	exiting   func() bool // whether the process is to end
 }
 
 // The limits that a handler has unless it is told otherwise.
@@ -145,6 +148,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 }
 
 func (h *Handler) setDefaults() {
+	h.exiting = caddy.Exiting
 	if h.MaxBody == 0 {
 		h.MaxBody = defaultMaxBody
 	}

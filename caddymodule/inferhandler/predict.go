@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-infer/caddy-infer/inference"
 	"github.com/caddy-infer/caddy-infer/inference/batch"
+	"github.com/caddy-infer/caddy-infer/internal/ndjson"
 )
 
 // statusClientClosed is nginx's code, and Caddy's, for a client that left
@@ -42,7 +43,7 @@ func putBuffer(b *bytes.Buffer) {
 }
 
 func (h *Handler) servePredict(w http.ResponseWriter, r *http.Request) error {
-	if isStream(r.Header) {
+	if ndjson.Is(r.Header) {
 		return h.serveStream(w, r)
 	}
 	started := time.Now()
@@ -84,12 +85,18 @@ func (h *Handler) answered(header http.Header, stats inference.Stats, total time
 	header.Set("X-Inference-Model-Digest", stats.Digest)
 }
 
-// predict asks the model, and returns one result for each text.
+// predict asks the handler's model.
 func (h *Handler) predict(ctx context.Context, texts []string) (results []inference.Result, stats inference.Stats, err error) {
 	err = h.withModel(func(m model) (err error) {
-		results, stats, err = m.Predict(ctx, texts)
+		results, stats, err = ask(ctx, m, texts)
 		return err
 	})
+	return results, stats, err
+}
+
+// ask asks a model, and returns one result for each text.
+func ask(ctx context.Context, m model, texts []string) ([]inference.Result, inference.Stats, error) {
+	results, stats, err := m.Predict(ctx, texts)
 	if err == nil && len(results) != len(texts) {
 		err = fmt.Errorf("the model answered %d results for %d texts", len(results), len(texts))
 	}

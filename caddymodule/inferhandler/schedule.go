@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -46,7 +45,14 @@ func (h *Handler) schedule(r *http.Request, usual inference.Urgency) (schedule, 
 
 // context ends when the request's time is over.
 func (s schedule) context(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(inference.WithUrgency(ctx, s.urgency), s.timeout)
+	return context.WithTimeout(inference.WithOrder(ctx, inference.Order{Urgency: s.urgency}), s.timeout)
+}
+
+// patientContext is context for one that comes now and waits for as long as it
+// has time, and in whose place it comes again after a refusal.
+func (s schedule) patientContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	order := inference.Order{Urgency: s.urgency, Came: time.Now(), Patient: true}
+	return context.WithTimeout(inference.WithOrder(ctx, order), s.timeout)
 }
 
 // explain says what a deadline that has passed means to the client.
@@ -67,9 +73,8 @@ func replaced(r *http.Request, text string) string {
 
 // parseTimeout reads seconds, with decimals or without, and durations.
 func parseTimeout(s string) (time.Duration, bool) {
-	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
-		const most = 1e9 // far beyond any handler's timeout, and no overflow
-		return time.Duration(min(seconds, most) * float64(time.Second)), seconds > 0 && time.Duration(min(seconds, most)*float64(time.Second)) > 0
+	if strings.Trim(s, "0123456789.") == "" { // no exponents, no hexadecimals, no infinity
+		s += "s"
 	}
 	d, err := caddy.ParseDuration(s)
 	return d, err == nil && d > 0

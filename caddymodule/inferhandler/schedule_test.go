@@ -17,8 +17,8 @@ import (
 func TestRequestTimeoutShortensTheHandlersOwn(t *testing.T) {
 	for said, want := range map[string]time.Duration{
 		"": 30 * time.Second, "2": 2 * time.Second, "0.25": 250 * time.Millisecond, " 1 ": time.Second, "500ms": 500 * time.Millisecond,
-		"1d": 30 * time.Second, "60": 30 * time.Second, "1e300": 30 * time.Second,
-		"0": 0, "-1": 0, "soon": 0, "NaN": 0, "1e-300": 0, "-5s": 0, "Inf": 30 * time.Second,
+		"1d": 30 * time.Second, "60": 30 * time.Second, "1.5h": 30 * time.Second,
+		"0": 0, "-1": 0, "soon": 0, "NaN": 0, "1e3": 0, "0x10": 0, ".": 0, "1.2.3": 0, "-5s": 0, "Inf": 0, "1_0": 0,
 	} {
 		var got time.Duration
 		f := &fakeModel{task: modeldir.TokenClassification}

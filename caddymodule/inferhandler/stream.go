@@ -7,13 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -21,32 +22,39 @@ import (
 	"github.com/caddy-infer/caddy-infer/inference/batch"
 )
 
-// maxLinesInFlight is how many lines of a stream are being answered at a time:
-// enough to fill the batches of two workers. While so many are unanswered, or
-// answered and not yet taken by the client, nothing more is read.
-const maxLinesInFlight = 64
+// A stream has twice as many lines under way as the model's workers can have in
+// hand, so that the next batches are there when these are done, within these
+// bounds. While so many are unanswered, or answered and not yet taken by the
+// client, nothing more is read. The same holds for streamMemory bytes of lines.
+const (
+	minLinesInFlight, maxLinesInFlight = 64, 1024
 
-// isStream says whether a request is newline-delimited JSON.
-func isStream(header http.Header) bool {
-	contentType := header.Get("Content-Type")
-	if contentType == "" || contentType == "application/json" {
-		return false
-	}
-	mediaType, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return false
-	}
-	switch mediaType {
-	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/jsonlines":
-		return true
-	}
-	return false
-}
+	streamMemory = 16 << 20
+)
+
+// exitCheck is how often a stream looks whether the process is to end: Caddy
+// waits for requests under way first, without limit where no grace_period is
+// configured.
+const exitCheck = 200 * time.Millisecond
 
 // line is one of a stream, and where its answer will be.
 type line struct {
 	number int
+	size   int64       // what it takes of streamMemory
 	answer chan []byte // gets one
+}
+
+// stream is a body of many lines that is being answered.
+type stream struct {
+	*Handler
+
+	schedule schedule
+	model    model
+	control  *http.ResponseController
+	lines    chan line // as many as may be under way
+	memory   *semaphore.Weighted
+	exit     chan struct{} // closed when the process is to end
+	cut      bool          // lines are missing because of that; read when lines is closed
 }
 
 // serveStream answers each line of the body by a line, in order, while the body
@@ -56,37 +64,29 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) error {
 		return h.fail(w, r, &requestError{http.StatusUnsupportedMediaType, "send the body without Content-Encoding"})
 	}
 	// A stream has patience: whoever waits for one answer goes first.
-	s, err := h.schedule(r, inference.LeastUrgent)
+	schedule, err := h.schedule(r, inference.LeastUrgent)
 	if err != nil {
 		return h.fail(w, r, err)
 	}
-	control := http.NewResponseController(w)
+	m, release, err := h.holdModel()
+	if err != nil {
+		return h.fail(w, r, err)
+	}
+	defer release()
+	s := &stream{
+		Handler: h, schedule: schedule, model: m,
+		control: http.NewResponseController(w),
+		lines:   make(chan line, min(maxLinesInFlight, max(minLinesInFlight, 2*h.info.AtOnce))),
+		memory:  semaphore.NewWeighted(streamMemory),
+		exit:    make(chan struct{}),
+	}
 	// HTTP/1.1 needs to be told; other versions can anyway, and say so.
-	_ = control.EnableFullDuplex()
+	_ = s.control.EnableFullDuplex()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("X-Inference-Model", h.name)
 	w.WriteHeader(http.StatusOK)
-
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	lines := make(chan line, maxLinesInFlight)
-	read := make(chan error, 1)
-	go func() {
-		defer close(lines)
-		read <- h.readLines(ctx, r.Body, s, lines)
-	}()
-	sent := h.writeAnswers(ctx, w, control, lines)
-	if sent != nil {
-		// The client has gone. Neither the reader nor the lines may outlive
-		// the request.
-		cancel()
-		_ = control.SetReadDeadline(time.Now())
-		for l := range lines {
-			<-l.answer
-		}
-	}
-	if err := errors.Join(sent, <-read); err != nil {
+	if err := s.serve(r.Context(), w, r.Body); err != nil {
 		if c := h.logger.Check(zap.DebugLevel, "stream ended early"); c != nil {
 			c.Write(zap.String("model", h.name), zap.Error(err))
 		}
@@ -95,15 +95,95 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// holdModel returns the model, which is there until it is released even if a
+// reload cleans the handler up meanwhile.
+func (h *Handler) holdModel() (m model, release func(), err error) {
+	if h.reacquire == nil {
+		return h.model, func() {}, nil
+	}
+	if m, err = h.reacquire(); err != nil {
+		return nil, nil, err
+	}
+	return m, func() { _ = m.Release() }, nil
+}
+
+// serve reads and answers until the body ends, the client leaves or the process
+// is to end.
+func (s *stream) serve(ctx context.Context, w io.Writer, body io.Reader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var atWork sync.WaitGroup
+	defer atWork.Wait()
+	defer cancel()
+	read := make(chan error, 1)
+	atWork.Go(func() {
+		defer close(s.lines)
+		read <- s.readLines(ctx, body)
+	})
+	atWork.Go(func() { s.awaitExit(ctx) })
+	sent := s.writeAnswers(ctx, w)
+	if sent == nil {
+		return <-read
+	}
+	// The client has gone, or must go on elsewhere. Neither the reader nor the
+	// lines may outlive the request.
+	cancel()
+	_ = s.control.SetReadDeadline(time.Now())
+	for l := range s.lines {
+		<-l.answer
+	}
+	if errors.Is(sent, errStopping) {
+		return nil
+	}
+	return errors.Join(sent, <-read)
+}
+
+// awaitExit closes s.exit when the process is to end.
+func (s *stream) awaitExit(ctx context.Context) {
+	tick := time.NewTicker(exitCheck)
+	defer tick.Stop()
+	for !s.exiting() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	close(s.exit)
+}
+
+// errStopping is the last answer of a stream that the end of the process cuts
+// off.
+var errStopping = &requestError{http.StatusServiceUnavailable, "the server is stopping: send this line and those behind it again"}
+
 // writeAnswers sends the answers in order. What there is goes out before it
-// waits for more.
-func (h *Handler) writeAnswers(ctx context.Context, w io.Writer, control *http.ResponseController, lines <-chan line) error {
-	for l := range lines {
+// waits for more. It returns nil after the last answer, errStopping after an
+// answer that says so, or an error of the client's connection.
+func (s *stream) writeAnswers(ctx context.Context, w io.Writer) error {
+	for next := 1; ; {
+		l, ok := line{}, false
+		select {
+		case l, ok = <-s.lines:
+		default:
+			if err := flush(s.control); err != nil {
+				return err
+			}
+			select {
+			case l, ok = <-s.lines:
+			case <-s.exit:
+				return s.writeStop(w, next)
+			}
+		}
+		if !ok {
+			if s.cut {
+				return s.writeStop(w, next)
+			}
+			return nil
+		}
 		var answer []byte
 		select {
 		case answer = <-l.answer:
 		default:
-			if err := flush(control); err != nil {
+			if err := flush(s.control); err != nil {
 				<-l.answer
 				return err
 			}
@@ -115,13 +195,17 @@ func (h *Handler) writeAnswers(ctx context.Context, w io.Writer, control *http.R
 		if _, err := w.Write(answer); err != nil {
 			return err
 		}
-		if len(lines) == 0 {
-			if err := flush(control); err != nil {
-				return err
-			}
-		}
+		s.memory.Release(l.size)
+		next = l.number + 1
 	}
-	return nil
+}
+
+// writeStop tells the client from which line on it is to go on elsewhere.
+func (s *stream) writeStop(w io.Writer, next int) error {
+	if _, err := w.Write(s.lineError(next, nil, errStopping)); err != nil {
+		return err
+	}
+	return errStopping
 }
 
 func flush(control *http.ResponseController) error {
@@ -131,10 +215,10 @@ func flush(control *http.ResponseController) error {
 	return nil
 }
 
-// readLines has each line answered, as many at a time as there is room for in
-// the channel. An error is one of reading: the body broke off.
-func (h *Handler) readLines(ctx context.Context, body io.Reader, s schedule, lines chan<- line) error {
-	reader := newLineReader(body, h.MaxBody)
+// readLines has each line answered, as many at a time as there is room for. An
+// error is one of reading: the body broke off.
+func (s *stream) readLines(ctx context.Context, body io.Reader) error {
+	reader := newLineReader(body, s.MaxBody)
 	for {
 		text, err := reader.next()
 		tooLong := errors.Is(err, errLineTooLong)
@@ -144,63 +228,73 @@ func (h *Handler) readLines(ctx context.Context, body io.Reader, s schedule, lin
 		if err != nil && !tooLong {
 			return err
 		}
-		l := line{number: reader.number, answer: make(chan []byte, 1)}
 		select {
-		case lines <- l:
+		case <-s.exit:
+			s.cut = true
+			return nil
+		default:
+		}
+		l := line{number: reader.number, size: min(int64(len(text)), streamMemory), answer: make(chan []byte, 1)}
+		if err := s.memory.Acquire(ctx, l.size); err != nil {
+			return err
+		}
+		select {
+		case s.lines <- l:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		if tooLong {
-			l.answer <- h.lineError(l.number, nil, bodyTooLarge(h.MaxBody))
+			l.answer <- s.lineError(l.number, nil, bodyTooLarge(s.MaxBody))
 			continue
 		}
 		// The buffer is the reader's, and the next line's.
 		own := bytes.Clone(text)
-		go func() { l.answer <- h.answerSafely(ctx, own, l.number, s) }()
+		go func() { l.answer <- s.answerSafely(ctx, own, l.number) }()
 	}
 }
 
 // answerSafely makes a panic an error of the line: nobody else would catch it.
-func (h *Handler) answerSafely(ctx context.Context, text []byte, number int, s schedule) (answer []byte) {
+func (s *stream) answerSafely(ctx context.Context, text []byte, number int) (answer []byte) {
 	var id json.RawMessage
 	defer func() {
 		if v := recover(); v != nil {
-			answer = h.lineError(number, id, &batch.PanicError{Value: v, Stack: debug.Stack()})
+			answer = s.lineError(number, id, &batch.PanicError{Value: v, Stack: debug.Stack()})
 		}
 	}()
 	id = lineID(text)
-	return h.answerLine(ctx, text, number, id, s)
+	return s.answerLine(ctx, text, number, id)
 }
 
 // answerLine answers one line as if it were a request of its own.
-func (h *Handler) answerLine(ctx context.Context, text []byte, number int, id json.RawMessage, s schedule) []byte {
-	req, err := parseRequest(text, h.info.Task, h.MaxTexts)
+func (s *stream) answerLine(ctx context.Context, text []byte, number int, id json.RawMessage) []byte {
+	req, err := parseRequest(text, s.info.Task, s.MaxTexts)
 	if err != nil {
-		return h.lineError(number, id, err)
+		return s.lineError(number, id, err)
 	}
-	results, stats, err := h.predictPatiently(ctx, req.texts, s)
+	results, stats, err := s.predictPatiently(ctx, req.texts)
 	if err != nil {
-		return h.lineError(number, id, err)
+		return s.lineError(number, id, err)
 	}
 	out := getBuffer()
 	defer putBuffer(out)
-	if err := encode(out, answer(req, h.info.Task, results)); err != nil {
-		return h.lineError(number, id, err)
+	if err := encode(out, answer(req, s.info.Task, results)); err != nil {
+		return s.lineError(number, id, err)
 	}
-	h.metrics.answered(stats)
+	s.metrics.answered(stats)
 	return withID(id, out.Bytes())
 }
 
 // predictPatiently tries again for as long as the line may take when the model
-// is overloaded: a stream can wait, that is what it is for.
-func (h *Handler) predictPatiently(ctx context.Context, texts []string, s schedule) ([]inference.Result, inference.Stats, error) {
-	ctx, cancel := s.context(ctx)
+// is overloaded: a stream can wait, that is what it is for. A line keeps its
+// place in the order of coming meanwhile, or newcomers would starve it.
+func (s *stream) predictPatiently(ctx context.Context, texts []string) ([]inference.Result, inference.Stats, error) {
+	ctx, cancel := s.schedule.patientContext(ctx)
 	defer cancel()
 	for {
-		results, stats, err := h.predict(ctx, texts)
+		results, stats, err := ask(ctx, s.model, texts)
 		overloaded, ok := errors.AsType[*inference.OverloadedError](err)
 		if !ok {
-			return results, stats, s.explain(err)
+			return results, stats, s.schedule.explain(err)
 		}
 		pause := max(10*time.Millisecond, min(overloaded.RetryAfter, time.Second))
 		if deadline, _ := ctx.Deadline(); time.Until(deadline) <= pause {
@@ -209,14 +303,18 @@ func (h *Handler) predictPatiently(ctx context.Context, texts []string, s schedu
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, stats, s.explain(ctx.Err())
+			return nil, stats, s.schedule.explain(ctx.Err())
 		}
 	}
 }
 
+// lineWords make the words for a request's body those for a line, which has no
+// lines of its own.
+var lineWords = strings.NewReplacer("the request body", "this line", "at line 1, column", "at column")
+
 // lineError is the answer to a line that has none.
-func (h *Handler) lineError(number int, id json.RawMessage, err error) []byte {
-	status, message := h.judge(make(http.Header), err)
+func (s *stream) lineError(number int, id json.RawMessage, err error) []byte {
+	status, message := s.judge(make(http.Header), err)
 	out := getBuffer()
 	defer putBuffer(out)
 	// These fields can always be encoded.
@@ -224,7 +322,7 @@ func (h *Handler) lineError(number int, id json.RawMessage, err error) []byte {
 		Error  string `json:"error"`
 		Status int    `json:"status"`
 		Line   int    `json:"line"`
-	}{message, status, number})
+	}{lineWords.Replace(message), status, number})
 	return withID(id, out.Bytes())
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/caddy-infer/caddy-infer/internal/caddyrun"
 )
 
-func stream(t testing.TB, h *Handler, body io.Reader) (code int, lines []string) {
+func sendStream(t testing.TB, h *Handler, body io.Reader) (code int, lines []string) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/predict", body)
 	r.Header.Set("Content-Type", "application/x-ndjson")
@@ -54,16 +54,16 @@ func TestEachLineIsAnsweredByALine(t *testing.T) {
 		`{"id":"` + strings.Repeat("x", maxID) + `","text":1}`,
 		`{"id":"last","text":"李娜"}`, // without a newline
 	}, "\n")
-	code, got := stream(t, h, iotest.OneByteReader(strings.NewReader(body)))
+	code, got := sendStream(t, h, iotest.OneByteReader(strings.NewReader(body)))
 	want := []string{
 		`{"text":"马云在杭州","output":[{"type":"PER","start":0,"end":2,"span":"马云","prob":0.875}]}`,
 		`{"id":"a","results":[{"text":"马云","output":[{"type":"PER","start":0,"end":2,"span":"马云","prob":0.875}]},{"text":"李娜来了","output":[{"type":"PER","start":0,"end":2,"span":"李娜","prob":0.875}]}]}`,
 		`[{"entity_group":"PER","score":0.875,"word":"马云","start":0,"end":2}]`,
 		`{"id":7,"outputs":[{"entity_group":"PER","score":0.875,"word":"马云","start":0,"end":2}]}`,
-		`{"error":"the request body is not valid JSON at line 1, column 2","status":400,"line":7}`,
-		`{"error":"the request body is larger than the limit of 200 bytes","status":413,"line":8}`,
+		`{"error":"this line is not valid JSON at column 2","status":400,"line":7}`,
+		`{"error":"this line is larger than the limit of 200 bytes","status":413,"line":8}`,
 		`{"error":"No text provided","status":400,"line":9}`,
-		`{"error":"the request body is larger than the limit of 200 bytes","status":413,"line":10}`,
+		`{"error":"this line is larger than the limit of 200 bytes","status":413,"line":10}`,
 		`{"id":"last","text":"李娜","output":[{"type":"PER","start":0,"end":2,"span":"李娜","prob":0.875}]}`,
 	}
 	if code != 200 || len(got) != len(want) {
@@ -96,7 +96,7 @@ func TestAnswersComeInOrderHoweverLongEachTakes(t *testing.T) {
 			fmt.Fprintf(&body, "{\"id\":%d,\"text\":\"%d\"}\n", i, i)
 		}
 		begin := time.Now()
-		_, got := stream(t, newHandler(f), &body)
+		_, got := sendStream(t, newHandler(f), &body)
 		if len(got) != 500 {
 			t.Fatalf("%d lines", len(got))
 		}
@@ -134,19 +134,19 @@ func TestStreamReadsNoFasterThanItIsAnswered(t *testing.T) {
 		body := &counted{r: strings.NewReader(strings.Repeat(text, 100_000))}
 		done := make(chan int)
 		go func() {
-			_, lines := stream(t, newHandler(f), body)
+			_, lines := sendStream(t, newHandler(f), body)
 			done <- len(lines)
 		}()
 		synctest.Wait()
 		const buffered = 16 << 10
-		if read := body.n.Load(); read > (maxLinesInFlight+2)*int64(len(text))+2*buffered {
+		if read := body.n.Load(); read > (minLinesInFlight+2)*int64(len(text))+2*buffered {
 			t.Errorf("%d bytes read while nothing is answered", read)
 		}
 		close(gate)
 		if n := <-done; n != 100_000 {
 			t.Errorf("%d answers", n)
 		}
-		if most.Load() > maxLinesInFlight+2 {
+		if most.Load() > minLinesInFlight+2 {
 			t.Errorf("%d lines at a time", most.Load())
 		}
 	})
@@ -175,7 +175,7 @@ func TestStreamWaitsWhileTheModelIsOverloaded(t *testing.T) {
 			}
 			return []inference.Result{{Text: texts[0]}}, inference.Stats{}, nil
 		}
-		_, got := stream(t, newHandler(f), strings.NewReader("{\"text\":\"later\"}\n{\"text\":\"never\"}\n"))
+		_, got := sendStream(t, newHandler(f), strings.NewReader("{\"text\":\"later\"}\n{\"text\":\"never\"}\n"))
 		if got[0] != `{"text":"later","output":[]}` || !strings.HasPrefix(got[1], `{"error":"overloaded: test`) || !strings.Contains(got[1], `"status":503,"line":2}`) {
 			t.Errorf("%q", got)
 		}
@@ -270,6 +270,138 @@ func TestClientThatLeavesEndsItsStream(t *testing.T) {
 			}
 		}
 		return true
+	})
+}
+
+// conversation sends lines to a handler behind a real server, the first with the
+// request: the answer begins with the first answer.
+type conversation struct {
+	t       *testing.T
+	out     *io.PipeWriter
+	answers *bufio.Scanner
+	proto   string
+}
+
+func converse(t *testing.T, h *Handler, http2 bool, first string) *conversation {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = h.ServeHTTP(w, r, nil)
+	}))
+	server.EnableHTTP2 = http2
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	body, out := io.Pipe()
+	t.Cleanup(func() { out.Close() })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	go func() { _, _ = io.WriteString(out, first) }()
+	resp, err := server.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return &conversation{t, out, bufio.NewScanner(resp.Body), resp.Proto}
+}
+
+func (c *conversation) say(text string) {
+	if _, err := io.WriteString(c.out, text); err != nil {
+		c.t.Error(err)
+	}
+}
+
+func (c *conversation) hear(want string) {
+	c.t.Helper()
+	if !c.answers.Scan() || c.answers.Text() != want {
+		c.t.Fatalf("heard %q, %v, want %q", c.answers.Text(), c.answers.Err(), want)
+	}
+}
+
+// The client hears where to go on elsewhere.
+func TestEndOfTheProcessEndsAStream(t *testing.T) {
+	for proto, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
+		t.Run(proto, func(t *testing.T) {
+			h := newHandler(&fakeModel{task: modeldir.TokenClassification})
+			var exiting atomic.Bool
+			h.exiting = exiting.Load
+			const text = "{\"text\":\"马\"}\n"
+			c := converse(t, h, http2, text)
+			if c.proto != proto {
+				t.Error(c.proto)
+			}
+			c.hear(`{"text":"马","output":[]}`)
+			for range 2 {
+				c.say(text)
+				c.hear(`{"text":"马","output":[]}`)
+			}
+			c.say(`{"text":"half`)
+			exiting.Store(true)
+			c.hear(`{"error":"the server is stopping: send this line and those behind it again","status":503,"line":4}`)
+			if c.answers.Scan() || c.answers.Err() != nil {
+				t.Errorf("more: %q, %v", c.answers.Text(), c.answers.Err())
+			}
+		})
+	}
+}
+
+// A reload may take the model out of the configuration while a stream goes on.
+func TestStreamHoldsItsModel(t *testing.T) {
+	h := newHandler(&fakeModel{task: modeldir.TokenClassification})
+	held := &fakeModel{task: modeldir.TokenClassification}
+	var opened atomic.Int64
+	h.reacquire = func() (model, error) {
+		opened.Add(1)
+		return held, nil
+	}
+	const text = "{\"text\":\"马\"}\n"
+	c := converse(t, h, false, text)
+	c.hear(`{"text":"马","output":[]}`)
+	if err := h.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c.say(text)
+		c.hear(`{"text":"马","output":[]}`)
+	}
+	c.out.Close()
+	if c.answers.Scan() {
+		t.Errorf("more: %q", c.answers.Text())
+	}
+	eventually(t, "the model to be given back", held.released.Load)
+	if n := opened.Load(); n != 1 {
+		t.Errorf("opened %d times", n)
+	}
+}
+
+// Its lines are large, so that there are fewer.
+func TestStreamTakesLittleMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		var running atomic.Int64
+		f := &fakeModel{task: modeldir.TokenClassification}
+		f.predict = func(_ context.Context, texts []string) ([]inference.Result, inference.Stats, error) {
+			running.Add(1)
+			<-gate
+			return []inference.Result{{Text: texts[0]}}, inference.Stats{}, nil
+		}
+		h := newHandler(f)
+		h.MaxBody = 5 << 20
+		text := `{"text":"` + strings.Repeat("x", 5<<20-20) + "\"}\n"
+		done := make(chan int)
+		go func() {
+			_, lines := sendStream(t, h, strings.NewReader(strings.Repeat(text, 4)))
+			done <- len(lines)
+		}()
+		synctest.Wait()
+		if n := running.Load(); n != streamMemory/int64(len(text)) {
+			t.Errorf("%d lines of 5 MiB under way", n)
+		}
+		close(gate)
+		if n := <-done; n != 4 {
+			t.Errorf("%d answers", n)
+		}
 	})
 }
 

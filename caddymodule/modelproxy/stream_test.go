@@ -14,12 +14,7 @@ import (
 
 // gatewayToModel is a gateway in front of a model of this process.
 func gatewayToModel(options string) string {
-	return `{
-	servers {
-		enable_full_duplex
-	}
-}
-http://ADDR_NODE {
+	return `http://ADDR_NODE {
 	inference builtin/ner-zh
 }
 http://ADDR_GW {
@@ -51,11 +46,12 @@ func openStream(t *testing.T, url string, body io.Reader) *bufio.Scanner {
 func TestFileOfLinesPassesTheGateway(t *testing.T) {
 	c := caddyrun.Start(t, gatewayToModel(""))
 	var body bytes.Buffer
-	for i := range 1000 {
-		fmt.Fprintf(&body, "{\"id\":%d,\"text\":\"马云在杭州\"}\n", i)
+	const n = 1000
+	for i := range n { // twice as long as what is buffered
+		fmt.Fprintf(&body, "{\"id\":%d,\"text\":\"马云在杭州\"%s}\n", i, strings.Repeat(" ", 16<<10))
 	}
 	answers := openStream(t, c.URL("GW"), &body)
-	for i := range 1000 {
+	for i := range n {
 		if !answers.Scan() || !strings.HasPrefix(answers.Text(), fmt.Sprintf(`{"id":%d,"text":"马云在杭州","output":[{"type":"PER"`, i)) {
 			t.Fatalf("answer %d: %q, %v", i, answers.Text(), answers.Err())
 		}

@@ -8,7 +8,8 @@
 // came): a lone request never waits for others that will not come.
 //
 // Requests wait in the order in which they came, the more urgent with a head
-// start. One whose context would end before its turn is refused at once.
+// start. When too many wait, those whose turn comes last go. One whose context
+// would end before its turn is refused at once.
 package batch
 
 import (
@@ -100,15 +101,15 @@ func New[In, Out any](opts Options, run Func[In, Out]) *Batcher[In, Out] {
 	return b
 }
 
-// Do is DoAt with DefaultUrgency.
+// Do is DoIn with DefaultUrgency.
 func (b *Batcher[In, Out]) Do(ctx context.Context, items []In) ([]Out, Stats, error) {
-	return b.DoAt(ctx, DefaultUrgency, items)
+	return b.DoIn(ctx, Order{Urgency: DefaultUrgency}, items)
 }
 
-// DoAt waits for the results of all items. It returns early with ctx.Err() when
+// DoIn waits for the results of all items. It returns early with ctx.Err() when
 // the context ends; items that have not started are then never run. Other errors
 // are ErrClosed, an *OverloadedError, a *PanicError or the function's own.
-func (b *Batcher[In, Out]) DoAt(ctx context.Context, u Urgency, items []In) ([]Out, Stats, error) {
+func (b *Batcher[In, Out]) DoIn(ctx context.Context, order Order, items []In) ([]Out, Stats, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, Stats{}, err
 	}
@@ -117,7 +118,7 @@ func (b *Batcher[In, Out]) DoAt(ctx context.Context, u Urgency, items []In) ([]O
 	}
 	now := time.Now()
 	j := &job[In, Out]{
-		out: make([]Out, len(items)), queued: now, urgency: u, turn: u.turn(now), remaining: len(items),
+		ctx: ctx, out: make([]Out, len(items)), queued: now, turn: order.turn(now), remaining: len(items),
 		batches:  make(map[*running[In, Out]]struct{}, 1),
 		finished: make(chan struct{}), first: make(chan struct{}),
 	}
@@ -128,6 +129,9 @@ func (b *Batcher[In, Out]) DoAt(ctx context.Context, u Urgency, items []In) ([]O
 
 	patience := time.NewTimer(b.opts.QueueWait)
 	defer patience.Stop()
+	if order.Patient {
+		patience.Stop()
+	}
 	first := j.first
 	for {
 		select {
@@ -202,7 +206,7 @@ func (b *Batcher[In, Out]) enqueue(ctx context.Context, j *job[In, Out], items [
 	if deadline, ok := ctx.Deadline(); ok && at > 0 && b.lasting(at) > time.Until(deadline) {
 		return &OverloadedError{Reason: fmt.Sprintf("%d are waiting, too many for the time that is left", at), RetryAfter: b.lasting(at)}
 	}
-	if n := len(b.waiting); n > 0 && n+len(items) > b.opts.QueueLength && !b.makeRoom(j, n+len(items)-b.opts.QueueLength) {
+	if n := len(b.waiting); n > 0 && n+len(items) > b.opts.QueueLength && !b.makeRoom(j, len(items)) {
 		return &OverloadedError{Reason: fmt.Sprintf("%d are waiting", n), RetryAfter: b.backlog()}
 	}
 	more := make([]item[In, Out], len(items))
@@ -335,12 +339,20 @@ func (b *Batcher[In, Out]) take() []item[In, Out] {
 		}
 		n := (len(b.waiting) + b.free - 1) / b.free // an equal share for every free worker
 		n = min(n, b.opts.Size)
-		batch := make([]item[In, Out], n)
-		copy(batch, b.waiting)
-		rest := copy(b.waiting, b.waiting[n:])
+		batch := make([]item[In, Out], 0, n)
+		taken := 0
+		for ; taken < len(b.waiting) && len(batch) < n; taken++ {
+			if it := b.waiting[taken]; it.job.ctx.Err() == nil { // else its DoIn is about to leave
+				batch = append(batch, it)
+			}
+		}
+		rest := copy(b.waiting, b.waiting[taken:])
 		clear(b.waiting[rest:])
 		b.waiting = b.waiting[:rest]
-		b.company = n
+		if len(batch) == 0 {
+			continue
+		}
+		b.company = len(batch)
 		return batch
 	}
 }

@@ -7,10 +7,10 @@ import (
 
 // job is one call of Do.
 type job[In, Out any] struct {
+	ctx       context.Context // of its Do
 	out       []Out
 	queued    time.Time
-	urgency   Urgency
-	turn      time.Time // as if it had come then
+	turn      time.Time // as if it had come then, compared with others
 	started   time.Time // zero until the first item starts
 	remaining int
 	batchSize int

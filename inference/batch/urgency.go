@@ -1,8 +1,6 @@
 package batch
 
 import (
-	"cmp"
-	"slices"
 	"sort"
 	"time"
 )
@@ -22,9 +20,24 @@ const (
 
 const headStart = time.Second
 
-// turn is when a request of that urgency counts as having come.
-func (u Urgency) turn(came time.Time) time.Time {
-	return came.Add(time.Duration(min(u, LeastUrgent)) * headStart)
+// Order says where among the waiting a request belongs.
+type Order struct {
+	Urgency Urgency
+	// Came is when the request counts as having come, for one that has waited
+	// elsewhere before; zero is now.
+	Came time.Time
+	// Patient requests wait until their context ends, however long that is
+	// beyond Options.QueueWait.
+	Patient bool
+}
+
+// turn is when a request of that order counts as having come when compared
+// with others.
+func (o Order) turn(now time.Time) time.Time {
+	if !o.Came.IsZero() && o.Came.Before(now) {
+		now = o.Came
+	}
+	return now.Add(time.Duration(min(o.Urgency, LeastUrgent)) * headStart)
 }
 
 // place is the index in the queue at which a new job's items belong: behind all
@@ -33,32 +46,29 @@ func (b *Batcher[In, Out]) place(j *job[In, Out]) int {
 	return sort.Search(len(b.waiting), func(i int) bool { return b.waiting[i].job.turn.After(j.turn) })
 }
 
-// makeRoom lets the newest of the least urgent jobs give way to a more urgent
-// one, until that many places are free. If there are not enough of them it
-// changes nothing. b.mu is held.
-func (b *Batcher[In, Out]) makeRoom(j *job[In, Out], need int) bool {
-	var lesser []*job[In, Out] // in the order of the queue, which is that of coming among equals
-	items := make(map[*job[In, Out]]int)
-	for _, it := range b.waiting {
-		other := it.job
-		if other.urgency <= j.urgency || !other.started.IsZero() {
-			continue
-		}
-		if items[other] == 0 {
-			lesser = append(lesser, other)
-		}
-		items[other]++
-	}
-	slices.Reverse(lesser)
-	slices.SortStableFunc(lesser, func(x, y *job[In, Out]) int { return cmp.Compare(y.urgency, x.urgency) })
-	leaving := 0
-	for ; need > 0; leaving++ {
-		if leaving == len(lesser) {
+// makeRoom lets those whose turn comes last give way to a job whose turn comes
+// sooner, until it finds room for so many items. Who has begun stays: its work
+// would be lost. If there is not enough room to make, nobody goes. b.mu is held.
+func (b *Batcher[In, Out]) makeRoom(j *job[In, Out], size int) bool {
+	stay := len(b.waiting)
+	fits := func() bool { return stay == 0 || stay+size <= b.opts.QueueLength }
+	var leaving []*job[In, Out]
+	for i := len(b.waiting) - 1; i >= 0 && !fits(); i-- {
+		other := b.waiting[i].job
+		switch {
+		case !other.turn.After(j.turn):
 			return false
+		case other.started.IsZero():
+			if len(leaving) == 0 || leaving[len(leaving)-1] != other {
+				leaving = append(leaving, other)
+			}
+			stay--
 		}
-		need -= items[lesser[leaving]]
 	}
-	for _, other := range lesser[:leaving] {
+	if !fits() {
+		return false
+	}
+	for _, other := range leaving {
 		b.withdraw(other)
 		other.fail(&OverloadedError{Reason: "others were more urgent", RetryAfter: b.backlog()})
 	}

@@ -36,7 +36,7 @@ func TestMoreUrgentRequestsHaveAHeadStart(t *testing.T) {
 		var wg sync.WaitGroup
 		ask := func(u Urgency, items ...string) {
 			wg.Go(func() {
-				if out, _, err := b.DoAt(t.Context(), u, items); err != nil || !slices.Equal(out, items) {
+				if out, _, err := b.DoIn(t.Context(), Order{Urgency: u}, items); err != nil || !slices.Equal(out, items) {
 					t.Errorf("%v: %v, %v", items, out, err)
 				}
 			})
@@ -71,7 +71,7 @@ func TestFullQueueLetsTheLeastUrgentGo(t *testing.T) {
 		var wg sync.WaitGroup
 		ask := func(u Urgency, items ...string) {
 			wg.Go(func() {
-				_, _, err := b.DoAt(t.Context(), u, items)
+				_, _, err := b.DoIn(t.Context(), Order{Urgency: u}, items)
 				mu.Lock()
 				errs[items[0]] = err
 				mu.Unlock()
@@ -127,7 +127,7 @@ func TestRequestWithoutEnoughTimeIsRefusedAtOnce(t *testing.T) {
 		within := func(d time.Duration, u Urgency, name string) error {
 			ctx, cancel := context.WithTimeout(t.Context(), d)
 			defer cancel()
-			_, _, err := b.DoAt(ctx, u, []string{name})
+			_, _, err := b.DoIn(ctx, Order{Urgency: u}, []string{name})
 			return err
 		}
 		begin := time.Now()
@@ -148,4 +148,110 @@ func TestRequestWithoutEnoughTimeIsRefusedAtOnce(t *testing.T) {
 			t.Errorf("ran %v", got)
 		}
 	})
+}
+
+// Who waited elsewhere keeps the place that it came for.
+func TestTimeOfComingCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ran := onebyone(3)
+		defer b.Close()
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var refused []string
+		ask := func(o Order, items ...string) {
+			wg.Go(func() {
+				if _, _, err := b.DoIn(t.Context(), o, items); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					refused = append(refused, items[0])
+				}
+			})
+			synctest.Wait()
+		}
+		came := time.Now()
+		time.Sleep(5 * time.Second)
+		ask(Order{Urgency: DefaultUrgency}, "running")
+		ask(Order{Urgency: DefaultUrgency}, "usual 1")
+		ask(Order{Urgency: DefaultUrgency}, "usual 2", "usual 2")
+		ask(Order{Urgency: LeastUrgent, Came: came}, "old")                        // instead of "usual 2"
+		ask(Order{Urgency: LeastUrgent, Came: came.Add(2 * time.Second)}, "older") // there is room again
+		ask(Order{Urgency: LeastUrgent, Came: came.Add(3 * time.Second)}, "full")
+		ask(Order{Urgency: DefaultUrgency, Came: came.Add(time.Hour)}, "not from the future")
+		wg.Wait()
+		if want := []string{"usual 2", "full", "older"}; !slices.Equal(refused, want) {
+			t.Errorf("refused %v, want %v", refused, want)
+		}
+		if got, want := ran(), []string{"running", "old", "usual 1", "not from the future"}; !slices.Equal(got, want) {
+			t.Errorf("ran %v, want %v", got, want)
+		}
+	})
+}
+
+// A request that is too large for the queue is taken when it waits alone, and
+// so when all others give way to it. One that has begun does not.
+func TestLargeUrgentRequestFindsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ran := onebyone(2)
+		defer b.Close()
+		var wg sync.WaitGroup
+		ask := func(u Urgency, want bool, items ...string) {
+			wg.Go(func() {
+				if _, _, err := b.DoIn(t.Context(), Order{Urgency: u}, items); (err == nil) != want {
+					t.Errorf("%v: %v", items, err)
+				}
+			})
+			synctest.Wait()
+		}
+		ask(DefaultUrgency, true, "begun", "begun")
+		ask(DefaultUrgency, false, "waits")
+		ask(MostUrgent, false, "u1", "u1", "u1") // "begun" is still there
+		time.Sleep(1500 * time.Millisecond)      // now only "waits" does
+		ask(MostUrgent, true, "u2", "u2", "u2")
+		wg.Wait()
+		if got, want := ran(), []string{"begun", "begun", "u2", "u2", "u2"}; !slices.Equal(got, want) {
+			t.Errorf("ran %v, want %v", got, want)
+		}
+	})
+}
+
+func TestPatientRequestsWaitAsLongAsTheyLike(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{Workers: 1, Size: 1, QueueLength: 10, QueueWait: time.Second}, func(_ context.Context, items []string) ([]string, error) {
+			time.Sleep(5 * time.Second)
+			return items, nil
+		})
+		defer b.Close()
+		var wg sync.WaitGroup
+		ask := func(patient, want bool) {
+			wg.Go(func() {
+				if _, _, err := b.DoIn(t.Context(), Order{Patient: patient}, []string{"x"}); (err == nil) != want {
+					t.Errorf("patient %v: %v", patient, err)
+				}
+			})
+			synctest.Wait()
+		}
+		ask(false, true)
+		ask(false, false)
+		ask(true, true)
+		ask(true, true)
+		wg.Wait()
+	})
+}
+
+// Do may not have noticed yet that its context has ended.
+func TestRequestWhoseContextHasEndedIsNotStarted(t *testing.T) {
+	b := &Batcher[string, string]{opts: Options{Workers: 1, Size: 2, QueueLength: 10}, free: 1}
+	b.wake.L = &b.mu
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, ctx := range map[string]context.Context{"left": ended, "stays": t.Context()} {
+		j := &job[string, string]{ctx: ctx}
+		b.waiting = append(b.waiting, item[string, string]{in: name, job: j}, item[string, string]{in: name, job: j})
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	batch := b.take()
+	if len(batch) != 2 || batch[0].in != "stays" || batch[1].in != "stays" {
+		t.Errorf("%v", batch)
+	}
 }

@@ -55,6 +55,8 @@ type Options struct {
 	// Library is the path of the engine's native library, for engines that
 	// need one; empty means that the engine looks for it.
 	Library string
+	// Device that computes; an engine refuses one that it can't use.
+	Device Device
 }
 
 // Info describes a running engine to logs, /health and metrics.
@@ -63,6 +65,8 @@ type Info struct {
 	Engine string
 	// Precision that is really in use.
 	Precision Precision
+	// Device that computes.
+	Device Device
 	// Version of the native library, or the kernel level in use.
 	Version string
 	// Warning is what an operator should be told once: the engine runs, but

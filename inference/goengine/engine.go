@@ -60,6 +60,10 @@ func Open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
 		return nil, fmt.Errorf("loading model %s: the engine \"go\" has no network for model_type %q (it has %s): use `engine onnxruntime` with a model.onnx",
 			dir.Name, dir.Config.ModelType, known)
 	}
+	if _, cuda := opts.Device.CUDA(); cuda {
+		return nil, fmt.Errorf("loading model %s: device %s: the engine \"go\" computes on the CPU: use `engine onnxruntime` with a model.onnx",
+			dir.Name, opts.Device)
+	}
 	m := &model{precision: opts.Precision}
 	switch opts.Precision {
 	case "":
@@ -148,7 +152,7 @@ func (m *model) check(batch []engine.Sequence) error {
 
 func (m *model) Info() engine.Info {
 	return engine.Info{
-		Engine: "go", Precision: m.precision, Version: "kernels for " + kernels.Level(), Warning: kernels.Warning(),
+		Engine: "go", Precision: m.precision, Device: engine.CPU, Version: "kernels for " + kernels.Level(), Warning: kernels.Warning(),
 		WeightBytes: m.loader.bytes,
 	}
 }

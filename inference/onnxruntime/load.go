@@ -3,10 +3,12 @@
 package onnxruntime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -23,7 +25,7 @@ func open(dir *modeldir.Dir, opts engine.Options) (engine.Engine, error) {
 	if err := process.retain(opts.Library); err != nil {
 		return nil, err
 	}
-	s := &session{config: dir.Config, info: engine.Info{Engine: name, Precision: precision, Version: ort.GetVersion()}}
+	s := &session{config: dir.Config, info: engine.Info{Engine: name, Precision: precision, Device: cmp.Or(opts.Device, engine.CPU), Version: ort.GetVersion()}}
 	if err := s.load(dir, file, opts); err != nil {
 		process.release()
 		return nil, fmt.Errorf("loading model %s: %s: %w", dir.Name, file, err)
@@ -72,11 +74,31 @@ func sessionOptions(opts engine.Options) (*ort.SessionOptions, error) {
 		o.AddSessionConfigEntry("session.force_spinning_stop", "1"),
 		o.SetLogSeverityLevel(ort.LoggingLevelFatal),
 	)
+	if gpu, ok := opts.Device.CUDA(); ok && err == nil {
+		err = useCUDA(o, gpu)
+	}
 	if err != nil {
 		free(o)
 		return nil, err
 	}
 	return o, nil
+}
+
+// useCUDA has a GPU compute what of a graph it can, the CPU the rest.
+func useCUDA(o *ort.SessionOptions, gpu int) error {
+	cuda, err := ort.NewCUDAProviderOptions()
+	if err == nil {
+		defer free(cuda)
+		err = errors.Join(
+			cuda.Update(map[string]string{"device_id": strconv.Itoa(gpu)}),
+			o.AppendExecutionProviderCUDA(cuda),
+		)
+	}
+	if err != nil {
+		return fmt.Errorf("device cuda:%d: %w (it takes an ONNX Runtime that has CUDA, such as pip's onnxruntime-gpu, with the CUDA and cuDNN it was built for)",
+			gpu, err)
+	}
+	return nil
 }
 
 // source is a graph's file: a path, or the bytes of an embedded one.

@@ -189,7 +189,7 @@ func TestInfoSaysWhatReallyRuns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Engine != "onnxruntime" || info.Precision != want || info.WeightBytes != stat.Size() ||
+		if info.Engine != "onnxruntime" || info.Precision != want || info.Device != engine.CPU || info.WeightBytes != stat.Size() ||
 			!strings.HasPrefix(info.Version, "1.") {
 			t.Errorf("got %+v", info)
 		}
@@ -335,6 +335,19 @@ func TestABrokenGraphIsAnErrorThatNamesIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The library of the tests has no CUDA, and says so.
+func TestDeviceThatTheLibraryLacksIsAnError(t *testing.T) {
+	dir := exported(t, "small", tokenHead)
+	_, err := engine.Open("onnxruntime", openDir(t, dir), engine.Options{Device: "cuda:1"})
+	if err == nil || !strings.Contains(err.Error(), "device cuda:1: ") || !strings.Contains(err.Error(), "onnxruntime-gpu") {
+		t.Errorf("got error %v", err)
+	}
+	if process.sessions != 0 {
+		t.Errorf("%d sessions are left", process.sessions)
+	}
+	openEngine(t, "onnxruntime", dir, engine.Options{Device: engine.CPU})
 }
 
 func TestTheLabelsMustFitTheGraph(t *testing.T) {
