@@ -18,10 +18,10 @@ const (
 
 	// latencyIdle is the time constant with which the average of a node that
 	// gets no requests moves to the median of its pool: its logarithm does, so
-	// that a thousand times the median is forgotten within 20 s. Without it a node
+	// that a thousand times the median is forgotten within 25 s. Without it a node
 	// once found slow would never be asked again (nginx's least_time halves
 	// the average of idle peers for the same reason).
-	latencyIdle = 5 * time.Second
+	latencyIdle = 6 * time.Second
 
 	// latencyOverdue is how many times its expected latency a node must have
 	// been silent to prove the expectation wrong: its silence counts instead,

@@ -101,7 +101,7 @@ func TestIdleNodeReturnsToTheMedian(t *testing.T) {
 	for _, test := range []struct {
 		idle time.Duration
 		want float64
-	}{{0, 8}, {5 * sec, 0.03 * math.Pow(8/0.03, 1/math.E)}, {20 * sec, 0.0332}, {10 * time.Minute, 0.03}} {
+	}{{0, 8}, {6 * sec, 0.03 * math.Pow(8/0.03, 1/math.E)}, {25 * sec, 0.0327}, {10 * time.Minute, 0.03}} {
 		if got := l.estimate(1*sec+test.idle, 0.03); !near(got, test.want, 0.02) {
 			t.Errorf("idle for %v: %g s, want %g", test.idle, got, test.want)
 		}

@@ -132,9 +132,11 @@ type Limit struct {
 	rising                   bool       // the last step was up
 	usual                    float64    // latency at the upper level, in seconds; 0: not known
 
-	// While searching: the level before, and the knee if this one is worse.
+	// While searching: the level before, the knee if this one is worse, and the
+	// level below which nothing is to be found.
 	before limitLevel
 	back   float64
+	least  float64
 	grown  bool
 
 	slowStart slowStart
@@ -209,6 +211,7 @@ func (l *Limit) start(now, began time.Duration, inFlight int) {
 	case l.knee > 2*limitStart:
 		l.knee /= 2
 		l.research(limitDown)
+		l.least = limitStart // twice of it was better, and to try half of it costs half the node
 	default:
 		l.settle(limitStart)
 	}
@@ -388,7 +391,7 @@ func (l *Limit) jumped() bool {
 
 // research begins a search at the knee as it was believed.
 func (l *Limit) research(mode limitMode) {
-	l.mode, l.back, l.before, l.grown = mode, l.knee, limitLevel{}, true
+	l.mode, l.back, l.before, l.least, l.grown = mode, l.knee, limitLevel{}, 1, true
 	l.reset()
 }
 
@@ -427,7 +430,7 @@ func (l *Limit) search() {
 	} else {
 		l.knee = math.Floor(l.knee / 2)
 	}
-	if l.knee < 1 || l.knee == l.back {
+	if l.knee < l.least || l.knee == l.back {
 		l.settle(l.back)
 	}
 }

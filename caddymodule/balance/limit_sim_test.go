@@ -151,6 +151,25 @@ func TestLimitFindsTheKnee(t *testing.T) {
 	}
 }
 
+// What the first round trips teach of a small node is often wrong, and to find
+// out must not cost half of it.
+func TestSmallNodeIsUsedWhileItsLimitIsFound(t *testing.T) {
+	const slots, service, sigma = 2, 20 * ms, 0.25
+	capacity := slots / (service.Seconds() * math.Exp(sigma*sigma/2))
+	worst := 1.0
+	for seed := range uint64(100) {
+		r := flowRun(flowScenario{
+			nodes: []flowNature{{kind: fifo, slots: slots, service: service, sigma: sigma}}, length: 4 * sec, seed: seed,
+			newLimit: func(int, int) flowLimit { return newLearned(0) },
+		})
+		worst = min(worst, r.throughput(sec, 3*sec)/capacity)
+	}
+	t.Logf("at least %.2f of its capacity in the first 2 s", worst)
+	if worst < 0.93 {
+		t.Errorf("%.2f of its capacity in the first 2 s", worst)
+	}
+}
+
 func TestLimitWithHeavyTails(t *testing.T) {
 	for _, c := range []struct {
 		name        string

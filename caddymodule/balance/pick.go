@@ -67,6 +67,7 @@ type Balancer struct {
 // scored is what a pick works out of a candidate, beyond its view.
 type scored struct {
 	score  float64
+	load   float64 // requests with this one, for its weight
 	rank   rank
 	serves bool // it is not down, ejected, drained, avoided or suspect: capacity of its tier
 	rests  bool // its slow start lets this request pass
@@ -176,9 +177,16 @@ func (b *Balancer) choose(now time.Duration, candidates []Candidate, session boo
 		return -1, Best
 	}
 	if sum.plain && !session {
+		// All have a near score but by chance, so it is one of those that have
+		// the fewest requests for their weight, as far as this gateway knows:
+		// the third request at a node waits while another has a place free.
 		b.ties = b.ties[:0]
+		fewest := math.Inf(1)
 		for i, limit := 0, sum.least*nearTie; i < len(b.scratch); i++ {
-			if s := &b.scratch[i]; s.score <= limit && s.rank == healthy {
+			if s := &b.scratch[i]; s.score <= limit && s.rank == healthy && s.load <= fewest {
+				if s.load < fewest {
+					fewest, b.ties = s.load, b.ties[:0]
+				}
 				b.ties = append(b.ties, i)
 			}
 		}
@@ -226,15 +234,16 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 		if v.version != c.Node.version.Load() || now >= v.until || !v.of(c) {
 			b.look(now, c, v)
 		}
-		score := v.latency * congestion((c.load()+v.others)*v.perKnee)
+		requests := c.load()
+		score := v.latency * congestion((requests+v.others)*v.perKnee)
 		if c.Tier > o.last {
 			o.last = c.Tier
 		}
 		if v.plain && !c.Down && c.Tries == 0 && !c.NoRoom() {
-			*s = scored{score: score, serves: true}
+			*s = scored{score: score, load: requests * v.perWeight, serves: true}
 			o.best, o.serving = healthy, true
 		} else {
-			*s = scored{score: score, rank: c.rank(v.state)}
+			*s = scored{score: score, load: requests * v.perWeight, rank: c.rank(v.state)}
 			o.retry = o.retry || c.Tries > 0
 			switch {
 			case v.drained:
@@ -353,6 +362,7 @@ func (b *Balancer) lowest(candidates []Candidate, r rank, tier int) int {
 			b.ties = append(b.ties, i)
 		}
 	}
+	b.leastLoaded()
 	return b.lot()
 }
 
@@ -374,4 +384,18 @@ func (b *Balancer) lot() int {
 		}
 	}
 	return b.ties[last]
+}
+
+// leastLoaded leaves in b.ties those with the fewest requests for their weight. A
+// node in its slow start has few because it is spared, so nothing is changed
+// where there is one.
+func (b *Balancer) leastLoaded() {
+	fewest := math.Inf(1)
+	for _, i := range b.ties {
+		if b.views[i].warmth < 1 {
+			return
+		}
+		fewest = min(fewest, b.scratch[i].load)
+	}
+	b.ties = slices.DeleteFunc(b.ties, func(i int) bool { return b.scratch[i].load > fewest })
 }

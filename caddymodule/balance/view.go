@@ -20,20 +20,21 @@ type view struct {
 	given   float64 // the candidate's weight
 	since   time.Duration
 
-	latency  float64 // expected time to first byte with room at the node, in seconds
-	sober    float64 // the factor in latency that leaves failures out
-	slowdown float64 // the factor in latency for others' work on the GPU
-	perKnee  float64 // 1/knee
-	others   float64 // requests of others at the node
-	weight   float64
-	warmth   float64
-	worst    float64 // how far beyond a limit it is avoided for, 0 if it is not
-	state    circuit
-	drained  bool
-	hung     bool // silent for so long that it should get nothing while others can serve
-	byLoad   bool // if avoided, for its load only
-	plain    bool // none of the above, and closed, and warm
-	suspect  bool // failing, though not ejected
+	latency   float64 // expected time to first byte with room at the node, in seconds
+	sober     float64 // the factor in latency that leaves failures out
+	slowdown  float64 // the factor in latency for others' work on the GPU
+	perKnee   float64 // 1/knee
+	others    float64 // requests of others at the node
+	weight    float64
+	perWeight float64 // 1/weight
+	warmth    float64
+	worst     float64 // how far beyond a limit it is avoided for, 0 if it is not
+	state     circuit
+	drained   bool
+	hung      bool // silent for so long that it should get nothing while others can serve
+	byLoad    bool // if avoided, for its load only
+	plain     bool // none of the above, and closed, and warm
+	suspect   bool // failing, though not ejected
 }
 
 // of tells whether the view is of the candidate.
@@ -78,6 +79,7 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 		told := n.told.expected(now, v.latency, b.shedAt)
 		v.latency, v.slowdown = told, told/v.latency
 	}
+	v.perWeight = 1 / v.weight
 	knee *= v.weight / c.Weight
 	v.perKnee = 1 / knee
 	if silence := n.latency.silence(now); silence > 0 {

@@ -11,6 +11,11 @@ import (
 
 const (
 	jitter = 0.1 // of each pause, either way
+	// How many times sooner than usual the next check comes at a node that is
+	// down, where it keeps nobody from being served, and at one that has passed
+	// and must do so again (HAProxy's fastinter, which admins set to a quarter
+	// or so of inter). Failures are never hurried: a short stumble is no death.
+	hoping, confirming = 2, 4
 	// remember is how long the verdict on a node that nobody checks any more
 	// is kept: a configuration that finds its nodes dynamically meets them only
 	// with its first request, when the one before has let go of them.
@@ -154,8 +159,22 @@ func (p *prober) run(ctx context.Context) {
 				p.hear(o, reason)
 			}
 		}
-		pause = time.Duration(float64(p.check.Interval) * (1 + jitter*(2*rand.Float64()-1)))
+		pause = time.Duration(float64(p.interval()) * (1 + jitter*(2*rand.Float64()-1)))
 		pause = max(0, pause-time.Since(began))
+	}
+}
+
+// interval is the time to the next check.
+func (p *prober) interval() time.Duration {
+	p.pool.mu.Lock()
+	defer p.pool.mu.Unlock()
+	switch v := &p.verdict; {
+	case v.rising():
+		return p.check.Interval / confirming
+	case v.down:
+		return p.check.Interval / hoping
+	default:
+		return p.check.Interval
 	}
 }
 

@@ -90,6 +90,29 @@ func TestVerdictOutlivesItsWatches(t *testing.T) {
 	})
 }
 
+func TestRecoveryIsConfirmedSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pool
+		n := new(node)
+		n.set(says(500, ""))
+		began, took := time.Now(), time.Duration(0)
+		w := p.watch(each, target(n), func(c Change) { took = time.Since(began) })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if least := 2 * each.Interval * 9 / 10; !w.Down() || took < least {
+			t.Errorf("down %v after %v: three failures in a row take %v", w.Down(), took, least)
+		}
+		began = time.Now()
+		n.set(says(200, ""))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if most := (each.Interval/hoping + each.Interval/confirming) * 11 / 10; w.Down() || took > most {
+			t.Errorf("down %v, up after %v: the second of two passes comes within %v", w.Down(), took, most)
+		}
+		w.close(&p)
+	})
+}
+
 // close is Close for a pool of the test's own.
 func (w *Watch) close(p *pool) { p.leave(w) }
 

@@ -160,7 +160,8 @@ var errStopping = &requestError{http.StatusServiceUnavailable, "the server is st
 // answer that says so, or an error of the client's connection.
 func (s *stream) writeAnswers(ctx context.Context, w io.Writer) error {
 	for next := 1; ; {
-		l, ok := line{}, false
+		var l line
+		var ok bool
 		select {
 		case l, ok = <-s.lines:
 		default:

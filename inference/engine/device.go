@@ -14,7 +14,7 @@ type Device string
 // CPU is the default device.
 const CPU Device = "cpu"
 
-// maxCUDA bounds the number of a GPU: beyond it it is a typing mistake.
+// maxCUDA bounds the number of a GPU: more is a typing mistake.
 const maxCUDA = 1023
 
 // CUDA returns the number of a GPU, and false for other devices and for what is
