@@ -370,8 +370,11 @@ func (b *Balancer) lowest(candidates []Candidate, r rank, tier int) int {
 // request equally soon share them as the operator wants.
 func (b *Balancer) lot() int {
 	last := len(b.ties) - 1
-	if last == 0 {
+	switch {
+	case last == 0:
 		return b.ties[0]
+	case b.evenTies():
+		return b.ties[b.rng.IntN(last+1)]
 	}
 	sum := 0.0
 	for _, i := range b.ties {
@@ -384,6 +387,18 @@ func (b *Balancer) lot() int {
 		}
 	}
 	return b.ties[last]
+}
+
+// evenTies tells whether all of b.ties weigh the same, as they nearly always do:
+// to see that takes half the time of summing them up.
+func (b *Balancer) evenTies() bool {
+	weight := b.views[b.ties[0]].weight
+	for _, i := range b.ties[1:] {
+		if b.views[i].weight != weight {
+			return false
+		}
+	}
+	return true
 }
 
 // leastLoaded leaves in b.ties those with the fewest requests for their weight. A
