@@ -123,6 +123,8 @@ func (c *Instance) awaitOldServers() {
 			time.Sleep(time.Millisecond)
 		}
 	}
+	// Caddy counts a listener out just before it closes it.
+	time.Sleep(20 * time.Millisecond)
 	// A kept connection to one of them may be closed just when it is used.
 	http.DefaultClient.CloseIdleConnections()
 }
