@@ -102,6 +102,15 @@ func (s *Served) hold() error {
 	return nil
 }
 
+// Hold returns another hold on what the name stands for, with a Release of its
+// own; ErrReleased if this one has ended.
+func (s *Served) Hold() (*Served, error) {
+	if err := s.hold(); err != nil {
+		return nil, err
+	}
+	return &Served{shared: s.shared}, nil
+}
+
 func (s *Served) done() { _ = s.shared.Release() }
 
 // Release ends this hold.

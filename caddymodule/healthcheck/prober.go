@@ -13,8 +13,7 @@ const (
 	jitter = 0.1 // of each pause, either way
 	// How many times sooner than usual the next check comes at a node that is
 	// down, where it keeps nobody from being served, and at one that has passed
-	// and must do so again (HAProxy's fastinter, which admins set to a quarter
-	// or so of inter). Failures are never hurried: a short stumble is no death.
+	// and must do so again (the idea of HAProxy's fastinter). Failures are never hurried: a short stumble is no death.
 	hoping, confirming = 2, 4
 	// remember is how long the verdict on a node that nobody checks any more
 	// is kept: a configuration that finds its nodes dynamically meets them only

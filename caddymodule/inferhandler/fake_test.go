@@ -26,6 +26,8 @@ type fakeModel struct {
 	predict  func(ctx context.Context, texts []string) ([]inference.Result, inference.Stats, error)
 	check    func(ctx context.Context) error
 	released atomic.Bool
+	holds    atomic.Int64
+	held     *fakeModel // what Hold returned last
 }
 
 func (f *fakeModel) Info() inference.Info {
@@ -70,6 +72,15 @@ func (f *fakeModel) Check(ctx context.Context) error {
 		return f.check(ctx)
 	}
 	return nil
+}
+
+func (f *fakeModel) Hold() (model, error) {
+	if f.released.Load() {
+		return nil, inference.ErrReleased
+	}
+	f.holds.Add(1)
+	f.held = &fakeModel{task: f.task, predict: f.predict, check: f.check}
+	return f.held, nil
 }
 
 func (f *fakeModel) Release() error {

@@ -88,14 +88,14 @@ type Handler struct {
 	// is last give way. Clients that are not trusted should not set it.
 	Priority string `json:"priority,omitempty"`
 
-	model   model
+	model   sharedModel
 	info    inference.Info
 	name    string // what logs, metrics and headers call the model
 	metrics modelMetrics
 	logger  *zap.Logger
 	// reacquire opens the model again for a request that this handler is
 	// still answering after its Cleanup.
-	reacquire func() (model, error)
+	reacquire func() (sharedModel, error)
 	exiting   func() bool // whether the process is to end
 }
 
@@ -135,7 +135,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	// A reference of its own, because the app may be cleaned up before the
 	// last request of this handler has been answered.
-	h.reacquire = func() (model, error) { return serve(h.Model, ref, opts) }
+	h.reacquire = func() (sharedModel, error) { return serve(h.Model, ref, opts) }
 	m, err := h.reacquire()
 	if err != nil {
 		return fmt.Errorf("loading inference model %q: %w", h.Model, err)
@@ -160,7 +160,7 @@ func (h *Handler) setDefaults() {
 	}
 }
 
-func (h *Handler) use(m model) {
+func (h *Handler) use(m sharedModel) {
 	h.model = m
 	h.info = m.Info()
 	h.name = h.Model

@@ -289,7 +289,7 @@ func TestTimingHeaderSplitsTheLatency(t *testing.T) {
 func TestRequestsAfterCleanupAreStillAnswered(t *testing.T) {
 	h := newHandler(&fakeModel{task: ner})
 	again := &fakeModel{task: ner}
-	h.reacquire = func() (model, error) { return again, nil }
+	h.reacquire = func() (sharedModel, error) { return again, nil }
 	if err := h.Cleanup(); err != nil {
 		t.Fatal(err)
 	}

@@ -348,12 +348,11 @@ func TestEndOfTheProcessEndsAStream(t *testing.T) {
 
 // A reload may take the model out of the configuration while a stream goes on.
 func TestStreamHoldsItsModel(t *testing.T) {
-	h := newHandler(&fakeModel{task: modeldir.TokenClassification})
-	held := &fakeModel{task: modeldir.TokenClassification}
-	var opened atomic.Int64
-	h.reacquire = func() (model, error) {
-		opened.Add(1)
-		return held, nil
+	f := &fakeModel{task: modeldir.TokenClassification}
+	h := newHandler(f)
+	h.reacquire = func() (sharedModel, error) {
+		t.Error("opened again")
+		return nil, inference.ErrReleased
 	}
 	const text = "{\"text\":\"马\"}\n"
 	c := converse(t, h, false, text)
@@ -369,9 +368,9 @@ func TestStreamHoldsItsModel(t *testing.T) {
 	if c.answers.Scan() {
 		t.Errorf("more: %q", c.answers.Text())
 	}
-	eventually(t, "the model to be given back", held.released.Load)
-	if n := opened.Load(); n != 1 {
-		t.Errorf("opened %d times", n)
+	eventually(t, "the model to be given back", f.held.released.Load)
+	if n := f.holds.Load(); n != 1 {
+		t.Errorf("held %d times", n)
 	}
 }
 
