@@ -501,6 +501,8 @@ func TestPagesStream(t *testing.T) {
 	more := make(chan struct{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_ = http.NewResponseController(w).Flush() // many servers send the header first
+		time.Sleep(20 * time.Millisecond)
 		_, _ = io.WriteString(w, "<p>"+sentence+"</p><p>")
 		_ = http.NewResponseController(w).Flush()
 		select {

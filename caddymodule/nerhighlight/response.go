@@ -180,6 +180,9 @@ func (w *response) FlushError() error {
 	case w.fate == render && w.status != 0:
 		return nil // there is nothing to be read before its end
 	case w.fate == mark && w.marks == nil:
+		if w.kept.Len() == 0 {
+			return nil // the header alone: what is to be marked comes after it
+		}
 		if w.page.charset == "" && !bytes.Contains(w.kept.Bytes(), []byte("charset")) {
 			return nil // what the page is in is not known yet
 		}
