@@ -38,13 +38,13 @@ func (l *level) attention(dst, q, k, v []float32, n, stride, dim int, scale floa
 	for r := 0; r < n; {
 		tall := nextTile(n-r, rows)
 		for c := 0; c < n; c += l.columns {
-			l.mulColumns(scores[c:], width, q[r*stride:], stride, keys[c*dim:], dim, &noBias[0], tall, min(l.columns, n-c))
+			l.mulColumns(scores[c:], width, q[r*stride:], stride, keys[c*dim:], dim, 0, &noBias[0], tall, min(l.columns, n-c))
 		}
 		for i := range tall {
 			l.softmax(scores[i*width:i*width+n], scale)
 		}
 		for c := 0; c < dim; c += l.columns {
-			l.mulColumns(dst[r*stride+c:], stride, scores, width, values[c*n:], n, &noBias[0], tall, min(l.columns, dim-c))
+			l.mulColumns(dst[r*stride+c:], stride, scores, width, values[c*n:], n, 0, &noBias[0], tall, min(l.columns, dim-c))
 		}
 		r += tall
 	}

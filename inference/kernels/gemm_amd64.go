@@ -5,89 +5,89 @@ package kernels
 // gemmAVX2x1 is a tile of 1 rows and up to 16 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX2x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX2x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX2x2 is a tile of 2 rows and up to 16 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX2x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX2x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX2x3 is a tile of 3 rows and up to 16 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX2x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX2x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX2x4 is a tile of 4 rows and up to 16 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX2x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX2x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX2x5 is a tile of 5 rows and up to 16 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX2x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX2x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX2x6 is a tile of 6 rows and up to 16 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX2x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX2x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x1 is a tile of 1 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x2 is a tile of 2 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x3 is a tile of 3 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x4 is a tile of 4 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x5 is a tile of 5 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x6 is a tile of 6 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x7 is a tile of 7 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x7(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x7(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x8 is a tile of 8 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x8(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x8(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x9 is a tile of 9 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x9(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x9(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x10 is a tile of 10 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x10(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x10(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x11 is a tile of 11 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x11(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x11(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
 
 // gemmAVX512x12 is a tile of 12 rows and up to 32 columns: see tileFunc.
 //
 //go:noescape
-func gemmAVX512x12(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
+func gemmAVX512x12(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)

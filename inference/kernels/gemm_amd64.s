@@ -2,35 +2,46 @@
 
 #include "textflag.h"
 
-// func gemmAVX2x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2x1(SB), NOSPLIT, $0-80
+// func gemmAVX2x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2x1(SB), NOSPLIT, $0-96
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   xStride+40(FP), AX
 	SHLQ   $0x02, AX
 	MOVQ   x+32(FP), AX
 	MOVQ   w+48(FP), CX
-	MOVQ   k+64(FP), DX
-	SUBQ   $0x04, DX
+	MOVQ   ahead+72(FP), DX
+	MOVQ   aheadStep+80(FP), BX
+	ADDQ   CX, DX
+	MOVQ   k+64(FP), SI
+	SUBQ   $0x04, SI
 	JLT    rest
 
 four:
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	VMOVUPS      (CX), Y2
 	VMOVUPS      32(CX), Y3
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	VMOVUPS      64(CX), Y2
 	VMOVUPS      96(CX), Y3
 	VBROADCASTSS 4(AX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	VMOVUPS      128(CX), Y2
 	VMOVUPS      160(CX), Y3
 	VBROADCASTSS 8(AX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	VMOVUPS      192(CX), Y2
 	VMOVUPS      224(CX), Y3
 	VBROADCASTSS 12(AX), Y4
@@ -38,14 +49,16 @@ four:
 	VFMADD231PS  Y3, Y4, Y1
 	ADDQ         $+16, AX
 	ADDQ         $+256, CX
-	SUBQ         $0x04, DX
+	SUBQ         $0x04, SI
 	JGE          four
 
 rest:
-	ADDQ $0x04, DX
+	ADDQ $0x04, SI
 	JZ   sums
 
 one:
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	VMOVUPS      (CX), Y2
 	VMOVUPS      32(CX), Y3
 	VBROADCASTSS (AX), Y4
@@ -53,11 +66,11 @@ one:
 	VFMADD231PS  Y3, Y4, Y1
 	ADDQ         $+4, AX
 	ADDQ         $+64, CX
-	SUBQ         $0x01, DX
+	SUBQ         $0x01, SI
 	JNZ          one
 
 sums:
-	MOVQ    cols+72(FP), AX
+	MOVQ    cols+88(FP), AX
 	CMPQ    AX, $0x10
 	JNE     some_columns
 	MOVQ    dst+0(FP), AX
@@ -131,9 +144,9 @@ DATA columnMasks<>+120(SB)/4, $0x00000000
 DATA columnMasks<>+124(SB)/4, $0x00000000
 GLOBL columnMasks<>(SB), RODATA|NOPTR, $128
 
-// func gemmAVX2x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2x2(SB), NOSPLIT, $0-80
+// func gemmAVX2x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2x2(SB), NOSPLIT, $0-96
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -142,11 +155,16 @@ TEXT ·gemmAVX2x2(SB), NOSPLIT, $0-80
 	SHLQ   $0x02, AX
 	MOVQ   x+32(FP), CX
 	MOVQ   w+48(FP), DX
-	MOVQ   k+64(FP), BX
-	SUBQ   $0x04, BX
+	MOVQ   ahead+72(FP), BX
+	MOVQ   aheadStep+80(FP), SI
+	ADDQ   DX, BX
+	MOVQ   k+64(FP), DI
+	SUBQ   $0x04, DI
 	JLT    rest
 
 four:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -155,6 +173,8 @@ four:
 	VBROADCASTSS (CX)(AX*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      64(DX), Y4
 	VMOVUPS      96(DX), Y5
 	VBROADCASTSS 4(CX), Y6
@@ -163,6 +183,8 @@ four:
 	VBROADCASTSS 4(CX)(AX*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      128(DX), Y4
 	VMOVUPS      160(DX), Y5
 	VBROADCASTSS 8(CX), Y6
@@ -171,6 +193,8 @@ four:
 	VBROADCASTSS 8(CX)(AX*1), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      192(DX), Y4
 	VMOVUPS      224(DX), Y5
 	VBROADCASTSS 12(CX), Y6
@@ -181,14 +205,16 @@ four:
 	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
-	SUBQ         $0x04, BX
+	SUBQ         $0x04, DI
 	JGE          four
 
 rest:
-	ADDQ $0x04, BX
+	ADDQ $0x04, DI
 	JZ   sums
 
 one:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -199,11 +225,11 @@ one:
 	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         $+4, CX
 	ADDQ         $+64, DX
-	SUBQ         $0x01, BX
+	SUBQ         $0x01, DI
 	JNZ          one
 
 sums:
-	MOVQ    cols+72(FP), AX
+	MOVQ    cols+88(FP), AX
 	CMPQ    AX, $0x10
 	JNE     some_columns
 	MOVQ    dst+0(FP), AX
@@ -259,9 +285,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func gemmAVX2x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2x3(SB), NOSPLIT, $0-80
+// func gemmAVX2x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2x3(SB), NOSPLIT, $0-96
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -272,11 +298,16 @@ TEXT ·gemmAVX2x3(SB), NOSPLIT, $0-80
 	SHLQ   $0x02, AX
 	MOVQ   x+32(FP), CX
 	MOVQ   w+48(FP), DX
-	MOVQ   k+64(FP), BX
-	SUBQ   $0x04, BX
+	MOVQ   ahead+72(FP), BX
+	MOVQ   aheadStep+80(FP), SI
+	ADDQ   DX, BX
+	MOVQ   k+64(FP), DI
+	SUBQ   $0x04, DI
 	JLT    rest
 
 four:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -288,6 +319,8 @@ four:
 	VBROADCASTSS (CX)(AX*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      64(DX), Y6
 	VMOVUPS      96(DX), Y7
 	VBROADCASTSS 4(CX), Y8
@@ -299,6 +332,8 @@ four:
 	VBROADCASTSS 4(CX)(AX*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      128(DX), Y6
 	VMOVUPS      160(DX), Y7
 	VBROADCASTSS 8(CX), Y8
@@ -310,6 +345,8 @@ four:
 	VBROADCASTSS 8(CX)(AX*2), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      192(DX), Y6
 	VMOVUPS      224(DX), Y7
 	VBROADCASTSS 12(CX), Y8
@@ -323,14 +360,16 @@ four:
 	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
-	SUBQ         $0x04, BX
+	SUBQ         $0x04, DI
 	JGE          four
 
 rest:
-	ADDQ $0x04, BX
+	ADDQ $0x04, DI
 	JZ   sums
 
 one:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -344,11 +383,11 @@ one:
 	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         $+4, CX
 	ADDQ         $+64, DX
-	SUBQ         $0x01, BX
+	SUBQ         $0x01, DI
 	JNZ          one
 
 sums:
-	MOVQ    cols+72(FP), AX
+	MOVQ    cols+88(FP), AX
 	CMPQ    AX, $0x10
 	JNE     some_columns
 	MOVQ    dst+0(FP), AX
@@ -420,9 +459,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func gemmAVX2x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2x4(SB), NOSPLIT, $0-80
+// func gemmAVX2x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2x4(SB), NOSPLIT, $0-96
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -437,11 +476,16 @@ TEXT ·gemmAVX2x4(SB), NOSPLIT, $0-80
 	LEAQ   (CX)(AX*2), DX
 	ADDQ   AX, DX
 	MOVQ   w+48(FP), BX
-	MOVQ   k+64(FP), SI
-	SUBQ   $0x04, SI
+	MOVQ   ahead+72(FP), SI
+	MOVQ   aheadStep+80(FP), DI
+	ADDQ   BX, SI
+	MOVQ   k+64(FP), R8
+	SUBQ   $0x04, R8
 	JLT    rest
 
 four:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (CX), Y10
@@ -456,6 +500,8 @@ four:
 	VBROADCASTSS (DX), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      64(BX), Y8
 	VMOVUPS      96(BX), Y9
 	VBROADCASTSS 4(CX), Y10
@@ -470,6 +516,8 @@ four:
 	VBROADCASTSS 4(DX), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      128(BX), Y8
 	VMOVUPS      160(BX), Y9
 	VBROADCASTSS 8(CX), Y10
@@ -484,6 +532,8 @@ four:
 	VBROADCASTSS 8(DX), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      192(BX), Y8
 	VMOVUPS      224(BX), Y9
 	VBROADCASTSS 12(CX), Y10
@@ -501,14 +551,16 @@ four:
 	ADDQ         $+16, CX
 	ADDQ         $+16, DX
 	ADDQ         $+256, BX
-	SUBQ         $0x04, SI
+	SUBQ         $0x04, R8
 	JGE          four
 
 rest:
-	ADDQ $0x04, SI
+	ADDQ $0x04, R8
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (CX), Y10
@@ -526,11 +578,11 @@ one:
 	ADDQ         $+4, CX
 	ADDQ         $+4, DX
 	ADDQ         $+64, BX
-	SUBQ         $0x01, SI
+	SUBQ         $0x01, R8
 	JNZ          one
 
 sums:
-	MOVQ    cols+72(FP), AX
+	MOVQ    cols+88(FP), AX
 	CMPQ    AX, $0x10
 	JNE     some_columns
 	MOVQ    dst+0(FP), AX
@@ -618,9 +670,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func gemmAVX2x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2x5(SB), NOSPLIT, $0-80
+// func gemmAVX2x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2x5(SB), NOSPLIT, $0-96
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -637,11 +689,16 @@ TEXT ·gemmAVX2x5(SB), NOSPLIT, $0-80
 	LEAQ   (CX)(AX*2), DX
 	ADDQ   AX, DX
 	MOVQ   w+48(FP), BX
-	MOVQ   k+64(FP), SI
-	SUBQ   $0x04, SI
+	MOVQ   ahead+72(FP), SI
+	MOVQ   aheadStep+80(FP), DI
+	ADDQ   BX, SI
+	MOVQ   k+64(FP), R8
+	SUBQ   $0x04, R8
 	JLT    rest
 
 four:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Y10
 	VMOVUPS      32(BX), Y11
 	VBROADCASTSS (CX), Y12
@@ -659,6 +716,8 @@ four:
 	VBROADCASTSS (DX)(AX*1), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      64(BX), Y10
 	VMOVUPS      96(BX), Y11
 	VBROADCASTSS 4(CX), Y12
@@ -676,6 +735,8 @@ four:
 	VBROADCASTSS 4(DX)(AX*1), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      128(BX), Y10
 	VMOVUPS      160(BX), Y11
 	VBROADCASTSS 8(CX), Y12
@@ -693,6 +754,8 @@ four:
 	VBROADCASTSS 8(DX)(AX*1), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      192(BX), Y10
 	VMOVUPS      224(BX), Y11
 	VBROADCASTSS 12(CX), Y12
@@ -713,14 +776,16 @@ four:
 	ADDQ         $+16, CX
 	ADDQ         $+16, DX
 	ADDQ         $+256, BX
-	SUBQ         $0x04, SI
+	SUBQ         $0x04, R8
 	JGE          four
 
 rest:
-	ADDQ $0x04, SI
+	ADDQ $0x04, R8
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Y10
 	VMOVUPS      32(BX), Y11
 	VBROADCASTSS (CX), Y12
@@ -741,11 +806,11 @@ one:
 	ADDQ         $+4, CX
 	ADDQ         $+4, DX
 	ADDQ         $+64, BX
-	SUBQ         $0x01, SI
+	SUBQ         $0x01, R8
 	JNZ          one
 
 sums:
-	MOVQ    cols+72(FP), AX
+	MOVQ    cols+88(FP), AX
 	CMPQ    AX, $0x10
 	JNE     some_columns
 	MOVQ    dst+0(FP), AX
@@ -849,9 +914,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func gemmAVX2x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2x6(SB), NOSPLIT, $0-80
+// func gemmAVX2x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2x6(SB), NOSPLIT, $0-96
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -870,11 +935,16 @@ TEXT ·gemmAVX2x6(SB), NOSPLIT, $0-80
 	LEAQ   (CX)(AX*2), DX
 	ADDQ   AX, DX
 	MOVQ   w+48(FP), BX
-	MOVQ   k+64(FP), SI
-	SUBQ   $0x04, SI
+	MOVQ   ahead+72(FP), SI
+	MOVQ   aheadStep+80(FP), DI
+	ADDQ   BX, SI
+	MOVQ   k+64(FP), R8
+	SUBQ   $0x04, R8
 	JLT    rest
 
 four:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	VBROADCASTSS (CX), Y14
@@ -895,6 +965,8 @@ four:
 	VBROADCASTSS (DX)(AX*2), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      64(BX), Y12
 	VMOVUPS      96(BX), Y13
 	VBROADCASTSS 4(CX), Y14
@@ -915,6 +987,8 @@ four:
 	VBROADCASTSS 4(DX)(AX*2), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      128(BX), Y12
 	VMOVUPS      160(BX), Y13
 	VBROADCASTSS 8(CX), Y14
@@ -935,6 +1009,8 @@ four:
 	VBROADCASTSS 8(DX)(AX*2), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      192(BX), Y12
 	VMOVUPS      224(BX), Y13
 	VBROADCASTSS 12(CX), Y14
@@ -958,14 +1034,16 @@ four:
 	ADDQ         $+16, CX
 	ADDQ         $+16, DX
 	ADDQ         $+256, BX
-	SUBQ         $0x04, SI
+	SUBQ         $0x04, R8
 	JGE          four
 
 rest:
-	ADDQ $0x04, SI
+	ADDQ $0x04, R8
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	VBROADCASTSS (CX), Y14
@@ -989,11 +1067,11 @@ one:
 	ADDQ         $+4, CX
 	ADDQ         $+4, DX
 	ADDQ         $+64, BX
-	SUBQ         $0x01, SI
+	SUBQ         $0x01, R8
 	JNZ          one
 
 sums:
-	MOVQ    cols+72(FP), AX
+	MOVQ    cols+88(FP), AX
 	CMPQ    AX, $0x10
 	JNE     some_columns
 	MOVQ    dst+0(FP), AX
@@ -1113,66 +1191,84 @@ stored:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x1(SB), NOSPLIT, $0-80
+// func gemmAVX512x1(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x1(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	MOVQ   xStride+40(FP), AX
 	SHLQ   $0x02, AX
 	MOVQ   x+32(FP), AX
 	MOVQ   w+48(FP), CX
-	MOVQ   panel+56(FP), DX
-	LEAQ   (CX)(DX*4), DX
-	MOVQ   k+64(FP), BX
-	SUBQ   $0x04, BX
+	MOVQ   ahead+72(FP), DX
+	MOVQ   aheadStep+80(FP), BX
+	ADDQ   CX, DX
+	MOVQ   panel+56(FP), SI
+	LEAQ   (CX)(SI*4), DI
+	MOVQ   k+64(FP), R8
+	SUBQ   $0x04, R8
 	JLT    rest
 
 four:
+	PREFETCHT1   (DX)
+	PREFETCHT1   (DX)(SI*4)
+	ADDQ         BX, DX
 	VMOVUPS      (CX), Z2
-	VMOVUPS      (DX), Z3
+	VMOVUPS      (DI), Z3
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
+	PREFETCHT1   (DX)
+	PREFETCHT1   (DX)(SI*4)
+	ADDQ         BX, DX
 	VMOVUPS      64(CX), Z2
-	VMOVUPS      64(DX), Z3
+	VMOVUPS      64(DI), Z3
 	VBROADCASTSS 4(AX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
+	PREFETCHT1   (DX)
+	PREFETCHT1   (DX)(SI*4)
+	ADDQ         BX, DX
 	VMOVUPS      128(CX), Z2
-	VMOVUPS      128(DX), Z3
+	VMOVUPS      128(DI), Z3
 	VBROADCASTSS 8(AX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
+	PREFETCHT1   (DX)
+	PREFETCHT1   (DX)(SI*4)
+	ADDQ         BX, DX
 	VMOVUPS      192(CX), Z2
-	VMOVUPS      192(DX), Z3
+	VMOVUPS      192(DI), Z3
 	VBROADCASTSS 12(AX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
 	ADDQ         $+16, AX
 	ADDQ         $+256, CX
-	ADDQ         $+256, DX
-	SUBQ         $0x04, BX
+	ADDQ         $+256, DI
+	SUBQ         $0x04, R8
 	JGE          four
 
 rest:
-	ADDQ $0x04, BX
+	ADDQ $0x04, R8
 	JZ   sums
 
 one:
+	PREFETCHT1   (DX)
+	PREFETCHT1   (DX)(SI*4)
+	ADDQ         BX, DX
 	VMOVUPS      (CX), Z2
-	VMOVUPS      (DX), Z3
+	VMOVUPS      (DI), Z3
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
 	ADDQ         $+4, AX
 	ADDQ         $+64, CX
-	ADDQ         $+64, DX
-	SUBQ         $0x01, BX
+	ADDQ         $+64, DI
+	SUBQ         $0x01, R8
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -1195,9 +1291,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x2(SB), NOSPLIT, $0-80
+// func gemmAVX512x2(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x2(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -1206,39 +1302,54 @@ TEXT ·gemmAVX512x2(SB), NOSPLIT, $0-80
 	SHLQ   $0x02, AX
 	MOVQ   x+32(FP), CX
 	MOVQ   w+48(FP), DX
-	MOVQ   panel+56(FP), BX
-	LEAQ   (DX)(BX*4), BX
-	MOVQ   k+64(FP), SI
-	SUBQ   $0x04, SI
+	MOVQ   ahead+72(FP), BX
+	MOVQ   aheadStep+80(FP), SI
+	ADDQ   DX, BX
+	MOVQ   panel+56(FP), DI
+	LEAQ   (DX)(DI*4), R8
+	MOVQ   k+64(FP), R9
+	SUBQ   $0x04, R9
 	JLT    rest
 
 four:
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Z4
-	VMOVUPS      (BX), Z5
+	VMOVUPS      (R8), Z5
 	VBROADCASTSS (CX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
 	VBROADCASTSS (CX)(AX*1), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      64(DX), Z4
-	VMOVUPS      64(BX), Z5
+	VMOVUPS      64(R8), Z5
 	VBROADCASTSS 4(CX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
 	VBROADCASTSS 4(CX)(AX*1), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      128(DX), Z4
-	VMOVUPS      128(BX), Z5
+	VMOVUPS      128(R8), Z5
 	VBROADCASTSS 8(CX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
 	VBROADCASTSS 8(CX)(AX*1), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      192(DX), Z4
-	VMOVUPS      192(BX), Z5
+	VMOVUPS      192(R8), Z5
 	VBROADCASTSS 12(CX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
@@ -1247,17 +1358,20 @@ four:
 	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
-	ADDQ         $+256, BX
-	SUBQ         $0x04, SI
+	ADDQ         $+256, R8
+	SUBQ         $0x04, R9
 	JGE          four
 
 rest:
-	ADDQ $0x04, SI
+	ADDQ $0x04, R9
 	JZ   sums
 
 one:
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Z4
-	VMOVUPS      (BX), Z5
+	VMOVUPS      (R8), Z5
 	VBROADCASTSS (CX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
@@ -1266,12 +1380,12 @@ one:
 	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         $+4, CX
 	ADDQ         $+64, DX
-	ADDQ         $+64, BX
-	SUBQ         $0x01, SI
+	ADDQ         $+64, R8
+	SUBQ         $0x01, R9
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -1302,9 +1416,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x3(SB), NOSPLIT, $0-80
+// func gemmAVX512x3(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x3(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -1315,15 +1429,21 @@ TEXT ·gemmAVX512x3(SB), NOSPLIT, $0-80
 	SHLQ   $0x02, AX
 	MOVQ   x+32(FP), CX
 	MOVQ   w+48(FP), DX
-	MOVQ   panel+56(FP), BX
-	LEAQ   (DX)(BX*4), BX
-	MOVQ   k+64(FP), SI
-	SUBQ   $0x04, SI
+	MOVQ   ahead+72(FP), BX
+	MOVQ   aheadStep+80(FP), SI
+	ADDQ   DX, BX
+	MOVQ   panel+56(FP), DI
+	LEAQ   (DX)(DI*4), R8
+	MOVQ   k+64(FP), R9
+	SUBQ   $0x04, R9
 	JLT    rest
 
 four:
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Z6
-	VMOVUPS      (BX), Z7
+	VMOVUPS      (R8), Z7
 	VBROADCASTSS (CX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
@@ -1333,8 +1453,11 @@ four:
 	VBROADCASTSS (CX)(AX*2), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      64(DX), Z6
-	VMOVUPS      64(BX), Z7
+	VMOVUPS      64(R8), Z7
 	VBROADCASTSS 4(CX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
@@ -1344,8 +1467,11 @@ four:
 	VBROADCASTSS 4(CX)(AX*2), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      128(DX), Z6
-	VMOVUPS      128(BX), Z7
+	VMOVUPS      128(R8), Z7
 	VBROADCASTSS 8(CX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
@@ -1355,8 +1481,11 @@ four:
 	VBROADCASTSS 8(CX)(AX*2), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      192(DX), Z6
-	VMOVUPS      192(BX), Z7
+	VMOVUPS      192(R8), Z7
 	VBROADCASTSS 12(CX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
@@ -1368,17 +1497,20 @@ four:
 	VFMADD231PS  Z7, Z8, Z5
 	ADDQ         $+16, CX
 	ADDQ         $+256, DX
-	ADDQ         $+256, BX
-	SUBQ         $0x04, SI
+	ADDQ         $+256, R8
+	SUBQ         $0x04, R9
 	JGE          four
 
 rest:
-	ADDQ $0x04, SI
+	ADDQ $0x04, R9
 	JZ   sums
 
 one:
+	PREFETCHT1   (BX)
+	PREFETCHT1   (BX)(DI*4)
+	ADDQ         SI, BX
 	VMOVUPS      (DX), Z6
-	VMOVUPS      (BX), Z7
+	VMOVUPS      (R8), Z7
 	VBROADCASTSS (CX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
@@ -1390,12 +1522,12 @@ one:
 	VFMADD231PS  Z7, Z8, Z5
 	ADDQ         $+4, CX
 	ADDQ         $+64, DX
-	ADDQ         $+64, BX
-	SUBQ         $0x01, SI
+	ADDQ         $+64, R8
+	SUBQ         $0x01, R9
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -1434,9 +1566,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x4(SB), NOSPLIT, $0-80
+// func gemmAVX512x4(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x4(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -1451,15 +1583,21 @@ TEXT ·gemmAVX512x4(SB), NOSPLIT, $0-80
 	LEAQ   (CX)(AX*2), DX
 	ADDQ   AX, DX
 	MOVQ   w+48(FP), BX
-	MOVQ   panel+56(FP), SI
-	LEAQ   (BX)(SI*4), SI
-	MOVQ   k+64(FP), DI
-	SUBQ   $0x04, DI
+	MOVQ   ahead+72(FP), SI
+	MOVQ   aheadStep+80(FP), DI
+	ADDQ   BX, SI
+	MOVQ   panel+56(FP), R8
+	LEAQ   (BX)(R8*4), R9
+	MOVQ   k+64(FP), R10
+	SUBQ   $0x04, R10
 	JLT    rest
 
 four:
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Z8
-	VMOVUPS      (SI), Z9
+	VMOVUPS      (R9), Z9
 	VBROADCASTSS (CX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
@@ -1472,8 +1610,11 @@ four:
 	VBROADCASTSS (DX), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      64(BX), Z8
-	VMOVUPS      64(SI), Z9
+	VMOVUPS      64(R9), Z9
 	VBROADCASTSS 4(CX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
@@ -1486,8 +1627,11 @@ four:
 	VBROADCASTSS 4(DX), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      128(BX), Z8
-	VMOVUPS      128(SI), Z9
+	VMOVUPS      128(R9), Z9
 	VBROADCASTSS 8(CX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
@@ -1500,8 +1644,11 @@ four:
 	VBROADCASTSS 8(DX), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      192(BX), Z8
-	VMOVUPS      192(SI), Z9
+	VMOVUPS      192(R9), Z9
 	VBROADCASTSS 12(CX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
@@ -1517,17 +1664,20 @@ four:
 	ADDQ         $+16, CX
 	ADDQ         $+16, DX
 	ADDQ         $+256, BX
-	ADDQ         $+256, SI
-	SUBQ         $0x04, DI
+	ADDQ         $+256, R9
+	SUBQ         $0x04, R10
 	JGE          four
 
 rest:
-	ADDQ $0x04, DI
+	ADDQ $0x04, R10
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Z8
-	VMOVUPS      (SI), Z9
+	VMOVUPS      (R9), Z9
 	VBROADCASTSS (CX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
@@ -1543,12 +1693,12 @@ one:
 	ADDQ         $+4, CX
 	ADDQ         $+4, DX
 	ADDQ         $+64, BX
-	ADDQ         $+64, SI
-	SUBQ         $0x01, DI
+	ADDQ         $+64, R9
+	SUBQ         $0x01, R10
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -1595,9 +1745,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x5(SB), NOSPLIT, $0-80
+// func gemmAVX512x5(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x5(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -1614,15 +1764,21 @@ TEXT ·gemmAVX512x5(SB), NOSPLIT, $0-80
 	LEAQ   (CX)(AX*2), DX
 	ADDQ   AX, DX
 	MOVQ   w+48(FP), BX
-	MOVQ   panel+56(FP), SI
-	LEAQ   (BX)(SI*4), SI
-	MOVQ   k+64(FP), DI
-	SUBQ   $0x04, DI
+	MOVQ   ahead+72(FP), SI
+	MOVQ   aheadStep+80(FP), DI
+	ADDQ   BX, SI
+	MOVQ   panel+56(FP), R8
+	LEAQ   (BX)(R8*4), R9
+	MOVQ   k+64(FP), R10
+	SUBQ   $0x04, R10
 	JLT    rest
 
 four:
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Z10
-	VMOVUPS      (SI), Z11
+	VMOVUPS      (R9), Z11
 	VBROADCASTSS (CX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
@@ -1638,8 +1794,11 @@ four:
 	VBROADCASTSS (DX)(AX*1), Z12
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      64(BX), Z10
-	VMOVUPS      64(SI), Z11
+	VMOVUPS      64(R9), Z11
 	VBROADCASTSS 4(CX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
@@ -1655,8 +1814,11 @@ four:
 	VBROADCASTSS 4(DX)(AX*1), Z12
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      128(BX), Z10
-	VMOVUPS      128(SI), Z11
+	VMOVUPS      128(R9), Z11
 	VBROADCASTSS 8(CX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
@@ -1672,8 +1834,11 @@ four:
 	VBROADCASTSS 8(DX)(AX*1), Z12
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      192(BX), Z10
-	VMOVUPS      192(SI), Z11
+	VMOVUPS      192(R9), Z11
 	VBROADCASTSS 12(CX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
@@ -1692,17 +1857,20 @@ four:
 	ADDQ         $+16, CX
 	ADDQ         $+16, DX
 	ADDQ         $+256, BX
-	ADDQ         $+256, SI
-	SUBQ         $0x04, DI
+	ADDQ         $+256, R9
+	SUBQ         $0x04, R10
 	JGE          four
 
 rest:
-	ADDQ $0x04, DI
+	ADDQ $0x04, R10
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Z10
-	VMOVUPS      (SI), Z11
+	VMOVUPS      (R9), Z11
 	VBROADCASTSS (CX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
@@ -1721,12 +1889,12 @@ one:
 	ADDQ         $+4, CX
 	ADDQ         $+4, DX
 	ADDQ         $+64, BX
-	ADDQ         $+64, SI
-	SUBQ         $0x01, DI
+	ADDQ         $+64, R9
+	SUBQ         $0x01, R10
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -1781,9 +1949,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x6(SB), NOSPLIT, $0-80
+// func gemmAVX512x6(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x6(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -1802,15 +1970,21 @@ TEXT ·gemmAVX512x6(SB), NOSPLIT, $0-80
 	LEAQ   (CX)(AX*2), DX
 	ADDQ   AX, DX
 	MOVQ   w+48(FP), BX
-	MOVQ   panel+56(FP), SI
-	LEAQ   (BX)(SI*4), SI
-	MOVQ   k+64(FP), DI
-	SUBQ   $0x04, DI
+	MOVQ   ahead+72(FP), SI
+	MOVQ   aheadStep+80(FP), DI
+	ADDQ   BX, SI
+	MOVQ   panel+56(FP), R8
+	LEAQ   (BX)(R8*4), R9
+	MOVQ   k+64(FP), R10
+	SUBQ   $0x04, R10
 	JLT    rest
 
 four:
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Z12
-	VMOVUPS      (SI), Z13
+	VMOVUPS      (R9), Z13
 	VBROADCASTSS (CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
@@ -1829,8 +2003,11 @@ four:
 	VBROADCASTSS (DX)(AX*2), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      64(BX), Z12
-	VMOVUPS      64(SI), Z13
+	VMOVUPS      64(R9), Z13
 	VBROADCASTSS 4(CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
@@ -1849,8 +2026,11 @@ four:
 	VBROADCASTSS 4(DX)(AX*2), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      128(BX), Z12
-	VMOVUPS      128(SI), Z13
+	VMOVUPS      128(R9), Z13
 	VBROADCASTSS 8(CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
@@ -1869,8 +2049,11 @@ four:
 	VBROADCASTSS 8(DX)(AX*2), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      192(BX), Z12
-	VMOVUPS      192(SI), Z13
+	VMOVUPS      192(R9), Z13
 	VBROADCASTSS 12(CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
@@ -1892,17 +2075,20 @@ four:
 	ADDQ         $+16, CX
 	ADDQ         $+16, DX
 	ADDQ         $+256, BX
-	ADDQ         $+256, SI
-	SUBQ         $0x04, DI
+	ADDQ         $+256, R9
+	SUBQ         $0x04, R10
 	JGE          four
 
 rest:
-	ADDQ $0x04, DI
+	ADDQ $0x04, R10
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	PREFETCHT1   (SI)(R8*4)
+	ADDQ         DI, SI
 	VMOVUPS      (BX), Z12
-	VMOVUPS      (SI), Z13
+	VMOVUPS      (R9), Z13
 	VBROADCASTSS (CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
@@ -1924,12 +2110,12 @@ one:
 	ADDQ         $+4, CX
 	ADDQ         $+4, DX
 	ADDQ         $+64, BX
-	ADDQ         $+64, SI
-	SUBQ         $0x01, DI
+	ADDQ         $+64, R9
+	SUBQ         $0x01, R10
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -1992,9 +2178,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x7(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x7(SB), NOSPLIT, $0-80
+// func gemmAVX512x7(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x7(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -2017,15 +2203,21 @@ TEXT ·gemmAVX512x7(SB), NOSPLIT, $0-80
 	LEAQ   (DX)(AX*2), BX
 	ADDQ   AX, BX
 	MOVQ   w+48(FP), SI
-	MOVQ   panel+56(FP), DI
-	LEAQ   (SI)(DI*4), DI
-	MOVQ   k+64(FP), R8
-	SUBQ   $0x04, R8
+	MOVQ   ahead+72(FP), DI
+	MOVQ   aheadStep+80(FP), R8
+	ADDQ   SI, DI
+	MOVQ   panel+56(FP), R9
+	LEAQ   (SI)(R9*4), R10
+	MOVQ   k+64(FP), R11
+	SUBQ   $0x04, R11
 	JLT    rest
 
 four:
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      (SI), Z14
-	VMOVUPS      (DI), Z15
+	VMOVUPS      (R10), Z15
 	VBROADCASTSS (CX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
@@ -2047,8 +2239,11 @@ four:
 	VBROADCASTSS (BX), Z16
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      64(SI), Z14
-	VMOVUPS      64(DI), Z15
+	VMOVUPS      64(R10), Z15
 	VBROADCASTSS 4(CX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
@@ -2070,8 +2265,11 @@ four:
 	VBROADCASTSS 4(BX), Z16
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      128(SI), Z14
-	VMOVUPS      128(DI), Z15
+	VMOVUPS      128(R10), Z15
 	VBROADCASTSS 8(CX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
@@ -2093,8 +2291,11 @@ four:
 	VBROADCASTSS 8(BX), Z16
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      192(SI), Z14
-	VMOVUPS      192(DI), Z15
+	VMOVUPS      192(R10), Z15
 	VBROADCASTSS 12(CX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
@@ -2120,17 +2321,20 @@ four:
 	ADDQ         $+16, DX
 	ADDQ         $+16, BX
 	ADDQ         $+256, SI
-	ADDQ         $+256, DI
-	SUBQ         $0x04, R8
+	ADDQ         $+256, R10
+	SUBQ         $0x04, R11
 	JGE          four
 
 rest:
-	ADDQ $0x04, R8
+	ADDQ $0x04, R11
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      (SI), Z14
-	VMOVUPS      (DI), Z15
+	VMOVUPS      (R10), Z15
 	VBROADCASTSS (CX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
@@ -2156,12 +2360,12 @@ one:
 	ADDQ         $+4, DX
 	ADDQ         $+4, BX
 	ADDQ         $+64, SI
-	ADDQ         $+64, DI
-	SUBQ         $0x01, R8
+	ADDQ         $+64, R10
+	SUBQ         $0x01, R11
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -2232,9 +2436,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x8(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x8(SB), NOSPLIT, $0-80
+// func gemmAVX512x8(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x8(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -2259,15 +2463,21 @@ TEXT ·gemmAVX512x8(SB), NOSPLIT, $0-80
 	LEAQ   (DX)(AX*2), BX
 	ADDQ   AX, BX
 	MOVQ   w+48(FP), SI
-	MOVQ   panel+56(FP), DI
-	LEAQ   (SI)(DI*4), DI
-	MOVQ   k+64(FP), R8
-	SUBQ   $0x04, R8
+	MOVQ   ahead+72(FP), DI
+	MOVQ   aheadStep+80(FP), R8
+	ADDQ   SI, DI
+	MOVQ   panel+56(FP), R9
+	LEAQ   (SI)(R9*4), R10
+	MOVQ   k+64(FP), R11
+	SUBQ   $0x04, R11
 	JLT    rest
 
 four:
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      (SI), Z16
-	VMOVUPS      (DI), Z17
+	VMOVUPS      (R10), Z17
 	VBROADCASTSS (CX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -2292,8 +2502,11 @@ four:
 	VBROADCASTSS (BX)(AX*1), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      64(SI), Z16
-	VMOVUPS      64(DI), Z17
+	VMOVUPS      64(R10), Z17
 	VBROADCASTSS 4(CX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -2318,8 +2531,11 @@ four:
 	VBROADCASTSS 4(BX)(AX*1), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      128(SI), Z16
-	VMOVUPS      128(DI), Z17
+	VMOVUPS      128(R10), Z17
 	VBROADCASTSS 8(CX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -2344,8 +2560,11 @@ four:
 	VBROADCASTSS 8(BX)(AX*1), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      192(SI), Z16
-	VMOVUPS      192(DI), Z17
+	VMOVUPS      192(R10), Z17
 	VBROADCASTSS 12(CX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -2374,17 +2593,20 @@ four:
 	ADDQ         $+16, DX
 	ADDQ         $+16, BX
 	ADDQ         $+256, SI
-	ADDQ         $+256, DI
-	SUBQ         $0x04, R8
+	ADDQ         $+256, R10
+	SUBQ         $0x04, R11
 	JGE          four
 
 rest:
-	ADDQ $0x04, R8
+	ADDQ $0x04, R11
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      (SI), Z16
-	VMOVUPS      (DI), Z17
+	VMOVUPS      (R10), Z17
 	VBROADCASTSS (CX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -2413,12 +2635,12 @@ one:
 	ADDQ         $+4, DX
 	ADDQ         $+4, BX
 	ADDQ         $+64, SI
-	ADDQ         $+64, DI
-	SUBQ         $0x01, R8
+	ADDQ         $+64, R10
+	SUBQ         $0x01, R11
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -2497,9 +2719,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x9(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x9(SB), NOSPLIT, $0-80
+// func gemmAVX512x9(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x9(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -2526,15 +2748,21 @@ TEXT ·gemmAVX512x9(SB), NOSPLIT, $0-80
 	LEAQ   (DX)(AX*2), BX
 	ADDQ   AX, BX
 	MOVQ   w+48(FP), SI
-	MOVQ   panel+56(FP), DI
-	LEAQ   (SI)(DI*4), DI
-	MOVQ   k+64(FP), R8
-	SUBQ   $0x04, R8
+	MOVQ   ahead+72(FP), DI
+	MOVQ   aheadStep+80(FP), R8
+	ADDQ   SI, DI
+	MOVQ   panel+56(FP), R9
+	LEAQ   (SI)(R9*4), R10
+	MOVQ   k+64(FP), R11
+	SUBQ   $0x04, R11
 	JLT    rest
 
 four:
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      (SI), Z18
-	VMOVUPS      (DI), Z19
+	VMOVUPS      (R10), Z19
 	VBROADCASTSS (CX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
@@ -2562,8 +2790,11 @@ four:
 	VBROADCASTSS (BX)(AX*2), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      64(SI), Z18
-	VMOVUPS      64(DI), Z19
+	VMOVUPS      64(R10), Z19
 	VBROADCASTSS 4(CX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
@@ -2591,8 +2822,11 @@ four:
 	VBROADCASTSS 4(BX)(AX*2), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      128(SI), Z18
-	VMOVUPS      128(DI), Z19
+	VMOVUPS      128(R10), Z19
 	VBROADCASTSS 8(CX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
@@ -2620,8 +2854,11 @@ four:
 	VBROADCASTSS 8(BX)(AX*2), Z20
 	VFMADD231PS  Z18, Z20, Z16
 	VFMADD231PS  Z19, Z20, Z17
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      192(SI), Z18
-	VMOVUPS      192(DI), Z19
+	VMOVUPS      192(R10), Z19
 	VBROADCASTSS 12(CX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
@@ -2653,17 +2890,20 @@ four:
 	ADDQ         $+16, DX
 	ADDQ         $+16, BX
 	ADDQ         $+256, SI
-	ADDQ         $+256, DI
-	SUBQ         $0x04, R8
+	ADDQ         $+256, R10
+	SUBQ         $0x04, R11
 	JGE          four
 
 rest:
-	ADDQ $0x04, R8
+	ADDQ $0x04, R11
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	PREFETCHT1   (DI)(R9*4)
+	ADDQ         R8, DI
 	VMOVUPS      (SI), Z18
-	VMOVUPS      (DI), Z19
+	VMOVUPS      (R10), Z19
 	VBROADCASTSS (CX), Z20
 	VFMADD231PS  Z18, Z20, Z0
 	VFMADD231PS  Z19, Z20, Z1
@@ -2695,12 +2935,12 @@ one:
 	ADDQ         $+4, DX
 	ADDQ         $+4, BX
 	ADDQ         $+64, SI
-	ADDQ         $+64, DI
-	SUBQ         $0x01, R8
+	ADDQ         $+64, R10
+	SUBQ         $0x01, R11
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -2787,9 +3027,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x10(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x10(SB), NOSPLIT, $0-80
+// func gemmAVX512x10(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x10(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -2820,15 +3060,21 @@ TEXT ·gemmAVX512x10(SB), NOSPLIT, $0-80
 	LEAQ   (BX)(AX*2), SI
 	ADDQ   AX, SI
 	MOVQ   w+48(FP), DI
-	MOVQ   panel+56(FP), R8
-	LEAQ   (DI)(R8*4), R8
-	MOVQ   k+64(FP), R9
-	SUBQ   $0x04, R9
+	MOVQ   ahead+72(FP), R8
+	MOVQ   aheadStep+80(FP), R9
+	ADDQ   DI, R8
+	MOVQ   panel+56(FP), R10
+	LEAQ   (DI)(R10*4), R11
+	MOVQ   k+64(FP), R12
+	SUBQ   $0x04, R12
 	JLT    rest
 
 four:
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      (DI), Z20
-	VMOVUPS      (R8), Z21
+	VMOVUPS      (R11), Z21
 	VBROADCASTSS (CX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
@@ -2859,8 +3105,11 @@ four:
 	VBROADCASTSS (SI), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      64(DI), Z20
-	VMOVUPS      64(R8), Z21
+	VMOVUPS      64(R11), Z21
 	VBROADCASTSS 4(CX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
@@ -2891,8 +3140,11 @@ four:
 	VBROADCASTSS 4(SI), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      128(DI), Z20
-	VMOVUPS      128(R8), Z21
+	VMOVUPS      128(R11), Z21
 	VBROADCASTSS 8(CX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
@@ -2923,8 +3175,11 @@ four:
 	VBROADCASTSS 8(SI), Z22
 	VFMADD231PS  Z20, Z22, Z18
 	VFMADD231PS  Z21, Z22, Z19
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      192(DI), Z20
-	VMOVUPS      192(R8), Z21
+	VMOVUPS      192(R11), Z21
 	VBROADCASTSS 12(CX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
@@ -2960,17 +3215,20 @@ four:
 	ADDQ         $+16, BX
 	ADDQ         $+16, SI
 	ADDQ         $+256, DI
-	ADDQ         $+256, R8
-	SUBQ         $0x04, R9
+	ADDQ         $+256, R11
+	SUBQ         $0x04, R12
 	JGE          four
 
 rest:
-	ADDQ $0x04, R9
+	ADDQ $0x04, R12
 	JZ   sums
 
 one:
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      (DI), Z20
-	VMOVUPS      (R8), Z21
+	VMOVUPS      (R11), Z21
 	VBROADCASTSS (CX), Z22
 	VFMADD231PS  Z20, Z22, Z0
 	VFMADD231PS  Z21, Z22, Z1
@@ -3006,12 +3264,12 @@ one:
 	ADDQ         $+4, BX
 	ADDQ         $+4, SI
 	ADDQ         $+64, DI
-	ADDQ         $+64, R8
-	SUBQ         $0x01, R9
+	ADDQ         $+64, R11
+	SUBQ         $0x01, R12
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -3106,9 +3364,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x11(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x11(SB), NOSPLIT, $0-80
+// func gemmAVX512x11(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x11(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -3141,15 +3399,21 @@ TEXT ·gemmAVX512x11(SB), NOSPLIT, $0-80
 	LEAQ   (BX)(AX*2), SI
 	ADDQ   AX, SI
 	MOVQ   w+48(FP), DI
-	MOVQ   panel+56(FP), R8
-	LEAQ   (DI)(R8*4), R8
-	MOVQ   k+64(FP), R9
-	SUBQ   $0x04, R9
+	MOVQ   ahead+72(FP), R8
+	MOVQ   aheadStep+80(FP), R9
+	ADDQ   DI, R8
+	MOVQ   panel+56(FP), R10
+	LEAQ   (DI)(R10*4), R11
+	MOVQ   k+64(FP), R12
+	SUBQ   $0x04, R12
 	JLT    rest
 
 four:
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      (DI), Z22
-	VMOVUPS      (R8), Z23
+	VMOVUPS      (R11), Z23
 	VBROADCASTSS (CX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
@@ -3183,8 +3447,11 @@ four:
 	VBROADCASTSS (SI)(AX*1), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      64(DI), Z22
-	VMOVUPS      64(R8), Z23
+	VMOVUPS      64(R11), Z23
 	VBROADCASTSS 4(CX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
@@ -3218,8 +3485,11 @@ four:
 	VBROADCASTSS 4(SI)(AX*1), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      128(DI), Z22
-	VMOVUPS      128(R8), Z23
+	VMOVUPS      128(R11), Z23
 	VBROADCASTSS 8(CX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
@@ -3253,8 +3523,11 @@ four:
 	VBROADCASTSS 8(SI)(AX*1), Z24
 	VFMADD231PS  Z22, Z24, Z20
 	VFMADD231PS  Z23, Z24, Z21
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      192(DI), Z22
-	VMOVUPS      192(R8), Z23
+	VMOVUPS      192(R11), Z23
 	VBROADCASTSS 12(CX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
@@ -3293,17 +3566,20 @@ four:
 	ADDQ         $+16, BX
 	ADDQ         $+16, SI
 	ADDQ         $+256, DI
-	ADDQ         $+256, R8
-	SUBQ         $0x04, R9
+	ADDQ         $+256, R11
+	SUBQ         $0x04, R12
 	JGE          four
 
 rest:
-	ADDQ $0x04, R9
+	ADDQ $0x04, R12
 	JZ   sums
 
 one:
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      (DI), Z22
-	VMOVUPS      (R8), Z23
+	VMOVUPS      (R11), Z23
 	VBROADCASTSS (CX), Z24
 	VFMADD231PS  Z22, Z24, Z0
 	VFMADD231PS  Z23, Z24, Z1
@@ -3342,12 +3618,12 @@ one:
 	ADDQ         $+4, BX
 	ADDQ         $+4, SI
 	ADDQ         $+64, DI
-	ADDQ         $+64, R8
-	SUBQ         $0x01, R9
+	ADDQ         $+64, R11
+	SUBQ         $0x01, R12
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX
@@ -3450,9 +3726,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func gemmAVX512x12(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, cols int)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·gemmAVX512x12(SB), NOSPLIT, $0-80
+// func gemmAVX512x12(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel int, k int, ahead int, aheadStep int, cols int)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·gemmAVX512x12(SB), NOSPLIT, $0-96
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -3487,15 +3763,21 @@ TEXT ·gemmAVX512x12(SB), NOSPLIT, $0-80
 	LEAQ   (BX)(AX*2), SI
 	ADDQ   AX, SI
 	MOVQ   w+48(FP), DI
-	MOVQ   panel+56(FP), R8
-	LEAQ   (DI)(R8*4), R8
-	MOVQ   k+64(FP), R9
-	SUBQ   $0x04, R9
+	MOVQ   ahead+72(FP), R8
+	MOVQ   aheadStep+80(FP), R9
+	ADDQ   DI, R8
+	MOVQ   panel+56(FP), R10
+	LEAQ   (DI)(R10*4), R11
+	MOVQ   k+64(FP), R12
+	SUBQ   $0x04, R12
 	JLT    rest
 
 four:
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      (DI), Z24
-	VMOVUPS      (R8), Z25
+	VMOVUPS      (R11), Z25
 	VBROADCASTSS (CX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
@@ -3532,8 +3814,11 @@ four:
 	VBROADCASTSS (SI)(AX*2), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      64(DI), Z24
-	VMOVUPS      64(R8), Z25
+	VMOVUPS      64(R11), Z25
 	VBROADCASTSS 4(CX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
@@ -3570,8 +3855,11 @@ four:
 	VBROADCASTSS 4(SI)(AX*2), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      128(DI), Z24
-	VMOVUPS      128(R8), Z25
+	VMOVUPS      128(R11), Z25
 	VBROADCASTSS 8(CX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
@@ -3608,8 +3896,11 @@ four:
 	VBROADCASTSS 8(SI)(AX*2), Z26
 	VFMADD231PS  Z24, Z26, Z22
 	VFMADD231PS  Z25, Z26, Z23
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      192(DI), Z24
-	VMOVUPS      192(R8), Z25
+	VMOVUPS      192(R11), Z25
 	VBROADCASTSS 12(CX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
@@ -3651,17 +3942,20 @@ four:
 	ADDQ         $+16, BX
 	ADDQ         $+16, SI
 	ADDQ         $+256, DI
-	ADDQ         $+256, R8
-	SUBQ         $0x04, R9
+	ADDQ         $+256, R11
+	SUBQ         $0x04, R12
 	JGE          four
 
 rest:
-	ADDQ $0x04, R9
+	ADDQ $0x04, R12
 	JZ   sums
 
 one:
+	PREFETCHT1   (R8)
+	PREFETCHT1   (R8)(R10*4)
+	ADDQ         R9, R8
 	VMOVUPS      (DI), Z24
-	VMOVUPS      (R8), Z25
+	VMOVUPS      (R11), Z25
 	VBROADCASTSS (CX), Z26
 	VFMADD231PS  Z24, Z26, Z0
 	VFMADD231PS  Z25, Z26, Z1
@@ -3703,12 +3997,12 @@ one:
 	ADDQ         $+4, BX
 	ADDQ         $+4, SI
 	ADDQ         $+64, DI
-	ADDQ         $+64, R8
-	SUBQ         $0x01, R9
+	ADDQ         $+64, R11
+	SUBQ         $0x01, R12
 	JNZ          one
 
 sums:
-	MOVQ      cols+72(FP), AX
+	MOVQ      cols+88(FP), AX
 	MOVL      $0xffffffff, CX
 	MOVQ      $0x00000020, DX
 	SUBQ      AX, DX

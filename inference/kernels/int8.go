@@ -204,30 +204,41 @@ func (m *Matrix8) Mul(dst []float32, x *Rows, bias []float32, threads int) {
 	if rows*m.out*m.in < m.level.worthThread() {
 		threads = 1
 	}
-	columns, mul := m.level.columns8, m.mulTiles
+	columns := m.level.columns8
 	if m.level.tiles8 == nil {
-		columns, mul = panelColumns, m.mulPortable
+		columns = panelColumns
 	}
 	Parallel((m.out+columns-1)/columns, threads, func(b int) {
 		from := b * columns
-		mul(dst, x, bias, from, min(from+columns, m.out))
+		to, next := min(from+columns, m.out), from+threads*columns
+		if m.level.tiles8 == nil {
+			m.mulPortable(dst, x, bias, from, to)
+		} else {
+			m.mulTiles(dst, x, bias, from, to, next)
+		}
 	})
 }
 
 // mulTiles computes the outputs [from, to) of all rows, no more than a tile
-// is wide.
-func (m *Matrix8) mulTiles(dst []float32, x *Rows, bias []float32, from, to int) {
+// is wide. The outputs from next on are what this thread will probably
+// compute next.
+func (m *Matrix8) mulTiles(dst []float32, x *Rows, bias []float32, from, to, next int) {
 	start := &noBias[0]
 	if bias != nil {
 		start = &bias[from]
 	}
 	n, stride, tiles := groups(m.in), m.level.rowStride(m.in), m.level.tiles8
 	panel := panelColumns * groupInputs * n
+	ahead, step := 0, 0
+	if next < m.out {
+		ahead, step = (next-from)/panelColumns*panel, fetchStep(m.level.columns8*groupInputs, x.rows, len(tiles))
+	}
 	for r := 0; r < x.rows; {
 		tall := nextTile(x.rows-r, len(tiles))
-		tiles[tall-1](&dst[r*m.out+from], m.out, &x.q[r*stride], stride, &m.weights[from/panelColumns*panel], panel, n,
+		tiles[tall-1](&dst[r*m.out+from], m.out, &x.q[r*stride], stride, &m.weights[from/panelColumns*panel], panel, n, ahead, step,
 			&x.scales[r], &x.zeros[r], &m.scales[from], &m.sums[from], start, to-from)
 		r += tall
+		ahead += step * n
 	}
 }
 

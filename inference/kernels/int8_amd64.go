@@ -5,17 +5,17 @@ package kernels
 // int8AVX2x1 is a tile of 1 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX2x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX2x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX2x2 is a tile of 2 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX2x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX2x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX2x3 is a tile of 3 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX2x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX2x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // quantizeAVX2 rounds n values, a multiple of 8: see quantizePortable.
 //
@@ -25,32 +25,32 @@ func quantizeAVX2(dst *uint8, x *float32, n int, inverse float32, zero int32)
 // int8AVXVNNIx1 is a tile of 1 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVXVNNIx1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVXVNNIx1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVXVNNIx2 is a tile of 2 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVXVNNIx2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVXVNNIx2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVXVNNIx3 is a tile of 3 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVXVNNIx3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVXVNNIx3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVXVNNIx4 is a tile of 4 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVXVNNIx4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVXVNNIx4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVXVNNIx5 is a tile of 5 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVXVNNIx5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVXVNNIx5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVXVNNIx6 is a tile of 6 rows and up to 16 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVXVNNIx6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVXVNNIx6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // quantizeAVXVNNI rounds n values, a multiple of 8: see quantizePortable.
 //
@@ -60,62 +60,62 @@ func quantizeAVXVNNI(dst *uint8, x *float32, n int, inverse float32, zero int32)
 // int8AVX512x1 is a tile of 1 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x2 is a tile of 2 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x3 is a tile of 3 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x4 is a tile of 4 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x5 is a tile of 5 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x6 is a tile of 6 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x7 is a tile of 7 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x7(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x7(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x8 is a tile of 8 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x8(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x8(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x9 is a tile of 9 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x9(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x9(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x10 is a tile of 10 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x10(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x10(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x11 is a tile of 11 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x11(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x11(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // int8AVX512x12 is a tile of 12 rows and up to 32 columns: see int8TileFunc.
 //
 //go:noescape
-func int8AVX512x12(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+func int8AVX512x12(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 // quantizeAVX512 rounds n values, a multiple of 16: see quantizePortable.
 //

@@ -2,9 +2,9 @@
 
 #include "textflag.h"
 
-// func int8AVX2x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVX2x1(SB), NOSPLIT, $0-104
+// func int8AVX2x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVX2x1(SB), NOSPLIT, $0-120
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -13,10 +13,15 @@ TEXT ·int8AVX2x1(SB), NOSPLIT, $0-104
 	MOVQ   x+16(FP), AX
 	MOVQ   w+32(FP), CX
 	MOVQ   groups+48(FP), DX
+	MOVQ   ahead+56(FP), BX
+	MOVQ   aheadStep+64(FP), SI
+	ADDQ   CX, BX
 	SUBQ   $0x04, DX
 	JLT    rest
 
 many:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VPBROADCASTQ (AX), Y4
 	VPMOVSXBW    (CX), Y5
 	VPMADDWD     Y5, Y4, Y5
@@ -30,6 +35,8 @@ many:
 	VPMOVSXBW    48(CX), Y5
 	VPMADDWD     Y5, Y4, Y4
 	VPADDD       Y4, Y3, Y3
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VPBROADCASTQ 8(AX), Y4
 	VPMOVSXBW    64(CX), Y5
 	VPMADDWD     Y5, Y4, Y5
@@ -43,6 +50,8 @@ many:
 	VPMOVSXBW    112(CX), Y5
 	VPMADDWD     Y5, Y4, Y4
 	VPADDD       Y4, Y3, Y3
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VPBROADCASTQ 16(AX), Y4
 	VPMOVSXBW    128(CX), Y5
 	VPMADDWD     Y5, Y4, Y5
@@ -56,6 +65,8 @@ many:
 	VPMOVSXBW    176(CX), Y5
 	VPMADDWD     Y5, Y4, Y4
 	VPADDD       Y4, Y3, Y3
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VPBROADCASTQ 24(AX), Y4
 	VPMOVSXBW    192(CX), Y5
 	VPMADDWD     Y5, Y4, Y5
@@ -79,6 +90,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VPBROADCASTQ (AX), Y4
 	VPMOVSXBW    (CX), Y5
 	VPMADDWD     Y5, Y4, Y5
@@ -98,12 +111,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -207,9 +220,9 @@ DATA columnMasks<>+120(SB)/4, $0x00000000
 DATA columnMasks<>+124(SB)/4, $0x00000000
 GLOBL columnMasks<>(SB), RODATA|NOPTR, $128
 
-// func int8AVX2x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVX2x2(SB), NOSPLIT, $0-104
+// func int8AVX2x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVX2x2(SB), NOSPLIT, $0-120
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -222,10 +235,15 @@ TEXT ·int8AVX2x2(SB), NOSPLIT, $0-104
 	MOVQ   x+16(FP), CX
 	MOVQ   w+32(FP), DX
 	MOVQ   groups+48(FP), BX
+	MOVQ   ahead+56(FP), SI
+	MOVQ   aheadStep+64(FP), DI
+	ADDQ   DX, SI
 	SUBQ   $0x04, BX
 	JLT    rest
 
 many:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ (CX), Y8
 	VPBROADCASTQ (CX)(AX*1), Y9
 	VPMOVSXBW    (DX), Y10
@@ -248,6 +266,8 @@ many:
 	VPADDD       Y8, Y3, Y3
 	VPMADDWD     Y10, Y9, Y8
 	VPADDD       Y8, Y7, Y7
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ 8(CX), Y8
 	VPBROADCASTQ 8(CX)(AX*1), Y9
 	VPMOVSXBW    64(DX), Y10
@@ -270,6 +290,8 @@ many:
 	VPADDD       Y8, Y3, Y3
 	VPMADDWD     Y10, Y9, Y8
 	VPADDD       Y8, Y7, Y7
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ 16(CX), Y8
 	VPBROADCASTQ 16(CX)(AX*1), Y9
 	VPMOVSXBW    128(DX), Y10
@@ -292,6 +314,8 @@ many:
 	VPADDD       Y8, Y3, Y3
 	VPMADDWD     Y10, Y9, Y8
 	VPADDD       Y8, Y7, Y7
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ 24(CX), Y8
 	VPBROADCASTQ 24(CX)(AX*1), Y9
 	VPMOVSXBW    192(DX), Y10
@@ -324,6 +348,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ (CX), Y8
 	VPBROADCASTQ (CX)(AX*1), Y9
 	VPMOVSXBW    (DX), Y10
@@ -352,12 +378,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -477,9 +503,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func int8AVX2x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVX2x3(SB), NOSPLIT, $0-104
+// func int8AVX2x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVX2x3(SB), NOSPLIT, $0-120
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -496,10 +522,15 @@ TEXT ·int8AVX2x3(SB), NOSPLIT, $0-104
 	MOVQ   x+16(FP), CX
 	MOVQ   w+32(FP), DX
 	MOVQ   groups+48(FP), BX
+	MOVQ   ahead+56(FP), SI
+	MOVQ   aheadStep+64(FP), DI
+	ADDQ   DX, SI
 	SUBQ   $0x04, BX
 	JLT    rest
 
 many:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ (CX), Y12
 	VPBROADCASTQ (CX)(AX*1), Y13
 	VPMOVSXBW    (DX), Y14
@@ -534,6 +565,8 @@ many:
 	VPBROADCASTQ (CX)(AX*2), Y12
 	VPMADDWD     Y14, Y12, Y12
 	VPADDD       Y12, Y11, Y11
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ 8(CX), Y12
 	VPBROADCASTQ 8(CX)(AX*1), Y13
 	VPMOVSXBW    64(DX), Y14
@@ -568,6 +601,8 @@ many:
 	VPBROADCASTQ 8(CX)(AX*2), Y12
 	VPMADDWD     Y14, Y12, Y12
 	VPADDD       Y12, Y11, Y11
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ 16(CX), Y12
 	VPBROADCASTQ 16(CX)(AX*1), Y13
 	VPMOVSXBW    128(DX), Y14
@@ -602,6 +637,8 @@ many:
 	VPBROADCASTQ 16(CX)(AX*2), Y12
 	VPMADDWD     Y14, Y12, Y12
 	VPADDD       Y12, Y11, Y11
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ 24(CX), Y12
 	VPBROADCASTQ 24(CX)(AX*1), Y13
 	VPMOVSXBW    192(DX), Y14
@@ -646,6 +683,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VPBROADCASTQ (CX), Y12
 	VPBROADCASTQ (CX)(AX*1), Y13
 	VPMOVSXBW    (DX), Y14
@@ -686,12 +725,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -894,19 +933,24 @@ loop:
 DATA word000000ff<>+0(SB)/4, $0x000000ff
 GLOBL word000000ff<>(SB), RODATA|NOPTR, $4
 
-// func int8AVXVNNIx1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVXVNNIx1(SB), NOSPLIT, $0-104
+// func int8AVXVNNIx1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVXVNNIx1(SB), NOSPLIT, $0-120
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	MOVQ  xStride+24(FP), AX
 	MOVQ  x+16(FP), AX
 	MOVQ  w+32(FP), CX
 	MOVQ  groups+48(FP), DX
+	MOVQ  ahead+56(FP), BX
+	MOVQ  aheadStep+64(FP), SI
+	ADDQ  CX, BX
 	SUBQ  $0x04, DX
 	JLT   rest
 
 many:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVDQU      (CX), Y12
 	VMOVDQU      32(CX), Y13
 	VPBROADCASTD (AX), Y14
@@ -924,6 +968,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xcd
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVDQU      64(CX), Y12
 	VMOVDQU      96(CX), Y13
 	VPBROADCASTD 4(AX), Y14
@@ -941,6 +987,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xcd
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVDQU      128(CX), Y12
 	VMOVDQU      160(CX), Y13
 	VPBROADCASTD 8(AX), Y14
@@ -958,6 +1006,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xcd
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVDQU      192(CX), Y12
 	VMOVDQU      224(CX), Y13
 	VPBROADCASTD 12(AX), Y14
@@ -985,6 +1035,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (BX)
+	ADDQ         SI, BX
 	VMOVDQU      (CX), Y12
 	VMOVDQU      32(CX), Y13
 	VPBROADCASTD (AX), Y14
@@ -1008,12 +1060,12 @@ one:
 	JNZ  one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -1079,9 +1131,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func int8AVXVNNIx2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVXVNNIx2(SB), NOSPLIT, $0-104
+// func int8AVXVNNIx2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVXVNNIx2(SB), NOSPLIT, $0-120
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -1090,10 +1142,15 @@ TEXT ·int8AVXVNNIx2(SB), NOSPLIT, $0-104
 	MOVQ  x+16(FP), CX
 	MOVQ  w+32(FP), DX
 	MOVQ  groups+48(FP), BX
+	MOVQ  ahead+56(FP), SI
+	MOVQ  aheadStep+64(FP), DI
+	ADDQ  DX, SI
 	SUBQ  $0x04, BX
 	JLT   rest
 
 many:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      (DX), Y12
 	VMOVDQU      32(DX), Y13
 	VPBROADCASTD (CX), Y14
@@ -1126,6 +1183,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xdd
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      64(DX), Y12
 	VMOVDQU      96(DX), Y13
 	VPBROADCASTD 4(CX), Y14
@@ -1158,6 +1217,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xdd
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      128(DX), Y12
 	VMOVDQU      160(DX), Y13
 	VPBROADCASTD 8(CX), Y14
@@ -1190,6 +1251,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xdd
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      192(DX), Y12
 	VMOVDQU      224(DX), Y13
 	VPBROADCASTD 12(CX), Y14
@@ -1232,6 +1295,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      (DX), Y12
 	VMOVDQU      32(DX), Y13
 	VPBROADCASTD (CX), Y14
@@ -1270,12 +1335,12 @@ one:
 	JNZ  one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -1387,9 +1452,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func int8AVXVNNIx3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVXVNNIx3(SB), NOSPLIT, $0-104
+// func int8AVXVNNIx3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVXVNNIx3(SB), NOSPLIT, $0-120
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -1400,10 +1465,15 @@ TEXT ·int8AVXVNNIx3(SB), NOSPLIT, $0-104
 	MOVQ  x+16(FP), CX
 	MOVQ  w+32(FP), DX
 	MOVQ  groups+48(FP), BX
+	MOVQ  ahead+56(FP), SI
+	MOVQ  aheadStep+64(FP), DI
+	ADDQ  DX, SI
 	SUBQ  $0x04, BX
 	JLT   rest
 
 many:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      (DX), Y12
 	VMOVDQU      32(DX), Y13
 	VPBROADCASTD (CX), Y14
@@ -1451,6 +1521,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xed
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      64(DX), Y12
 	VMOVDQU      96(DX), Y13
 	VPBROADCASTD 4(CX), Y14
@@ -1498,6 +1570,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xed
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      128(DX), Y12
 	VMOVDQU      160(DX), Y13
 	VPBROADCASTD 8(CX), Y14
@@ -1545,6 +1619,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xed
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      192(DX), Y12
 	VMOVDQU      224(DX), Y13
 	VPBROADCASTD 12(CX), Y14
@@ -1602,6 +1678,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVDQU      (DX), Y12
 	VMOVDQU      32(DX), Y13
 	VPBROADCASTD (CX), Y14
@@ -1655,12 +1733,12 @@ one:
 	JNZ  one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -1818,9 +1896,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func int8AVXVNNIx4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVXVNNIx4(SB), NOSPLIT, $0-104
+// func int8AVXVNNIx4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVXVNNIx4(SB), NOSPLIT, $0-120
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -1835,10 +1913,15 @@ TEXT ·int8AVXVNNIx4(SB), NOSPLIT, $0-104
 	ADDQ  AX, DX
 	MOVQ  w+32(FP), BX
 	MOVQ  groups+48(FP), SI
+	MOVQ  ahead+56(FP), DI
+	MOVQ  aheadStep+64(FP), R8
+	ADDQ  BX, DI
 	SUBQ  $0x04, SI
 	JLT   rest
 
 many:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (CX), Y14
@@ -1901,6 +1984,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xfd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      64(BX), Y12
 	VMOVDQU      96(BX), Y13
 	VPBROADCASTD 4(CX), Y14
@@ -1963,6 +2048,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xfd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      128(BX), Y12
 	VMOVDQU      160(BX), Y13
 	VPBROADCASTD 8(CX), Y14
@@ -2025,6 +2112,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xfd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      192(BX), Y12
 	VMOVDQU      224(BX), Y13
 	VPBROADCASTD 12(CX), Y14
@@ -2098,6 +2187,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (CX), Y14
@@ -2167,12 +2258,12 @@ one:
 	JNZ  one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -2376,9 +2467,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func int8AVXVNNIx5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVXVNNIx5(SB), NOSPLIT, $0-104
+// func int8AVXVNNIx5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVXVNNIx5(SB), NOSPLIT, $0-120
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -2395,10 +2486,15 @@ TEXT ·int8AVXVNNIx5(SB), NOSPLIT, $0-104
 	ADDQ  AX, DX
 	MOVQ  w+32(FP), BX
 	MOVQ  groups+48(FP), SI
+	MOVQ  ahead+56(FP), DI
+	MOVQ  aheadStep+64(FP), R8
+	ADDQ  BX, DI
 	SUBQ  $0x04, SI
 	JLT   rest
 
 many:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (CX), Y14
@@ -2476,6 +2572,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xcd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      64(BX), Y12
 	VMOVDQU      96(BX), Y13
 	VPBROADCASTD 4(CX), Y14
@@ -2553,6 +2651,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xcd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      128(BX), Y12
 	VMOVDQU      160(BX), Y13
 	VPBROADCASTD 8(CX), Y14
@@ -2630,6 +2730,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xcd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      192(BX), Y12
 	VMOVDQU      224(BX), Y13
 	VPBROADCASTD 12(CX), Y14
@@ -2718,6 +2820,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (CX), Y14
@@ -2802,12 +2906,12 @@ one:
 	JNZ  one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -3057,9 +3161,9 @@ stored:
 	VZEROUPPER
 	RET
 
-// func int8AVXVNNIx6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX2
-TEXT ·int8AVXVNNIx6(SB), NOSPLIT, $0-104
+// func int8AVXVNNIx6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·int8AVXVNNIx6(SB), NOSPLIT, $0-120
 	VPXOR Y0, Y0, Y0
 	VPXOR Y1, Y1, Y1
 	VPXOR Y2, Y2, Y2
@@ -3078,10 +3182,15 @@ TEXT ·int8AVXVNNIx6(SB), NOSPLIT, $0-104
 	ADDQ  AX, DX
 	MOVQ  w+32(FP), BX
 	MOVQ  groups+48(FP), SI
+	MOVQ  ahead+56(FP), DI
+	MOVQ  aheadStep+64(FP), R8
+	ADDQ  BX, DI
 	SUBQ  $0x04, SI
 	JLT   rest
 
 many:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (CX), Y14
@@ -3174,6 +3283,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xdd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      64(BX), Y12
 	VMOVDQU      96(BX), Y13
 	VPBROADCASTD 4(CX), Y14
@@ -3266,6 +3377,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xdd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      128(BX), Y12
 	VMOVDQU      160(BX), Y13
 	VPBROADCASTD 8(CX), Y14
@@ -3358,6 +3471,8 @@ many:
 	BYTE         $0x0d
 	BYTE         $0x50
 	BYTE         $0xdd
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      192(BX), Y12
 	VMOVDQU      224(BX), Y13
 	VPBROADCASTD 12(CX), Y14
@@ -3461,6 +3576,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVDQU      (BX), Y12
 	VMOVDQU      32(BX), Y13
 	VPBROADCASTD (CX), Y14
@@ -3560,12 +3677,12 @@ one:
 	JNZ  one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	CMPQ         DI, $0x10
 	JNE          some_columns
 	MOVQ         dst+0(FP), DI
@@ -3892,9 +4009,9 @@ loop:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x1(SB), NOSPLIT, $0-104
+// func int8AVX512x1(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x1(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	MOVQ   xStride+24(FP), AX
@@ -3903,25 +4020,36 @@ TEXT ·int8AVX512x1(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), DX
 	ADDQ   CX, DX
 	MOVQ   groups+48(FP), BX
+	MOVQ   ahead+56(FP), SI
+	MOVQ   aheadStep+64(FP), DI
+	ADDQ   CX, SI
 	SUBQ   $0x04, BX
 	JLT    rest
 
 many:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (CX), Z2
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPDPBUSD     Z2, Z4, Z0
 	VPDPBUSD     Z3, Z4, Z1
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      64(CX), Z2
 	VMOVUPS      64(DX), Z3
 	VPBROADCASTD 4(AX), Z4
 	VPDPBUSD     Z2, Z4, Z0
 	VPDPBUSD     Z3, Z4, Z1
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      128(CX), Z2
 	VMOVUPS      128(DX), Z3
 	VPBROADCASTD 8(AX), Z4
 	VPDPBUSD     Z2, Z4, Z0
 	VPDPBUSD     Z3, Z4, Z1
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      192(CX), Z2
 	VMOVUPS      192(DX), Z3
 	VPBROADCASTD 12(AX), Z4
@@ -3938,6 +4066,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (SI)
+	ADDQ         DI, SI
 	VMOVUPS      (CX), Z2
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
@@ -3950,12 +4080,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -3989,9 +4119,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x2(SB), NOSPLIT, $0-104
+// func int8AVX512x2(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x2(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -4002,10 +4132,15 @@ TEXT ·int8AVX512x2(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), BX
 	ADDQ   DX, BX
 	MOVQ   groups+48(FP), SI
+	MOVQ   ahead+56(FP), DI
+	MOVQ   aheadStep+64(FP), R8
+	ADDQ   DX, DI
 	SUBQ   $0x04, SI
 	JLT    rest
 
 many:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      (DX), Z4
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (CX), Z6
@@ -4014,6 +4149,8 @@ many:
 	VPBROADCASTD (CX)(AX*1), Z6
 	VPDPBUSD     Z4, Z6, Z2
 	VPDPBUSD     Z5, Z6, Z3
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      64(DX), Z4
 	VMOVUPS      64(BX), Z5
 	VPBROADCASTD 4(CX), Z6
@@ -4022,6 +4159,8 @@ many:
 	VPBROADCASTD 4(CX)(AX*1), Z6
 	VPDPBUSD     Z4, Z6, Z2
 	VPDPBUSD     Z5, Z6, Z3
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      128(DX), Z4
 	VMOVUPS      128(BX), Z5
 	VPBROADCASTD 8(CX), Z6
@@ -4030,6 +4169,8 @@ many:
 	VPBROADCASTD 8(CX)(AX*1), Z6
 	VPDPBUSD     Z4, Z6, Z2
 	VPDPBUSD     Z5, Z6, Z3
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      192(DX), Z4
 	VMOVUPS      192(BX), Z5
 	VPBROADCASTD 12(CX), Z6
@@ -4049,6 +4190,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      (DX), Z4
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (CX), Z6
@@ -4064,12 +4207,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -4124,9 +4267,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x3(SB), NOSPLIT, $0-104
+// func int8AVX512x3(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x3(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -4139,10 +4282,15 @@ TEXT ·int8AVX512x3(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), BX
 	ADDQ   DX, BX
 	MOVQ   groups+48(FP), SI
+	MOVQ   ahead+56(FP), DI
+	MOVQ   aheadStep+64(FP), R8
+	ADDQ   DX, DI
 	SUBQ   $0x04, SI
 	JLT    rest
 
 many:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      (DX), Z6
 	VMOVUPS      (BX), Z7
 	VPBROADCASTD (CX), Z8
@@ -4154,6 +4302,8 @@ many:
 	VPBROADCASTD (CX)(AX*2), Z8
 	VPDPBUSD     Z6, Z8, Z4
 	VPDPBUSD     Z7, Z8, Z5
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      64(DX), Z6
 	VMOVUPS      64(BX), Z7
 	VPBROADCASTD 4(CX), Z8
@@ -4165,6 +4315,8 @@ many:
 	VPBROADCASTD 4(CX)(AX*2), Z8
 	VPDPBUSD     Z6, Z8, Z4
 	VPDPBUSD     Z7, Z8, Z5
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      128(DX), Z6
 	VMOVUPS      128(BX), Z7
 	VPBROADCASTD 8(CX), Z8
@@ -4176,6 +4328,8 @@ many:
 	VPBROADCASTD 8(CX)(AX*2), Z8
 	VPDPBUSD     Z6, Z8, Z4
 	VPDPBUSD     Z7, Z8, Z5
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      192(DX), Z6
 	VMOVUPS      192(BX), Z7
 	VPBROADCASTD 12(CX), Z8
@@ -4198,6 +4352,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (DI)
+	ADDQ         R8, DI
 	VMOVUPS      (DX), Z6
 	VMOVUPS      (BX), Z7
 	VPBROADCASTD (CX), Z8
@@ -4216,12 +4372,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -4297,9 +4453,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x4(SB), NOSPLIT, $0-104
+// func int8AVX512x4(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x4(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -4316,10 +4472,15 @@ TEXT ·int8AVX512x4(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), SI
 	ADDQ   BX, SI
 	MOVQ   groups+48(FP), DI
+	MOVQ   ahead+56(FP), R8
+	MOVQ   aheadStep+64(FP), R9
+	ADDQ   BX, R8
 	SUBQ   $0x04, DI
 	JLT    rest
 
 many:
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      (BX), Z8
 	VMOVUPS      (SI), Z9
 	VPBROADCASTD (CX), Z10
@@ -4334,6 +4495,8 @@ many:
 	VPBROADCASTD (DX), Z10
 	VPDPBUSD     Z8, Z10, Z6
 	VPDPBUSD     Z9, Z10, Z7
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      64(BX), Z8
 	VMOVUPS      64(SI), Z9
 	VPBROADCASTD 4(CX), Z10
@@ -4348,6 +4511,8 @@ many:
 	VPBROADCASTD 4(DX), Z10
 	VPDPBUSD     Z8, Z10, Z6
 	VPDPBUSD     Z9, Z10, Z7
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      128(BX), Z8
 	VMOVUPS      128(SI), Z9
 	VPBROADCASTD 8(CX), Z10
@@ -4362,6 +4527,8 @@ many:
 	VPBROADCASTD 8(DX), Z10
 	VPDPBUSD     Z8, Z10, Z6
 	VPDPBUSD     Z9, Z10, Z7
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      192(BX), Z8
 	VMOVUPS      192(SI), Z9
 	VPBROADCASTD 12(CX), Z10
@@ -4388,6 +4555,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      (BX), Z8
 	VMOVUPS      (SI), Z9
 	VPBROADCASTD (CX), Z10
@@ -4410,12 +4579,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -4512,9 +4681,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x5(SB), NOSPLIT, $0-104
+// func int8AVX512x5(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x5(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -4533,10 +4702,15 @@ TEXT ·int8AVX512x5(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), SI
 	ADDQ   BX, SI
 	MOVQ   groups+48(FP), DI
+	MOVQ   ahead+56(FP), R8
+	MOVQ   aheadStep+64(FP), R9
+	ADDQ   BX, R8
 	SUBQ   $0x04, DI
 	JLT    rest
 
 many:
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      (BX), Z10
 	VMOVUPS      (SI), Z11
 	VPBROADCASTD (CX), Z12
@@ -4554,6 +4728,8 @@ many:
 	VPBROADCASTD (DX)(AX*1), Z12
 	VPDPBUSD     Z10, Z12, Z8
 	VPDPBUSD     Z11, Z12, Z9
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      64(BX), Z10
 	VMOVUPS      64(SI), Z11
 	VPBROADCASTD 4(CX), Z12
@@ -4571,6 +4747,8 @@ many:
 	VPBROADCASTD 4(DX)(AX*1), Z12
 	VPDPBUSD     Z10, Z12, Z8
 	VPDPBUSD     Z11, Z12, Z9
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      128(BX), Z10
 	VMOVUPS      128(SI), Z11
 	VPBROADCASTD 8(CX), Z12
@@ -4588,6 +4766,8 @@ many:
 	VPBROADCASTD 8(DX)(AX*1), Z12
 	VPDPBUSD     Z10, Z12, Z8
 	VPDPBUSD     Z11, Z12, Z9
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      192(BX), Z10
 	VMOVUPS      192(SI), Z11
 	VPBROADCASTD 12(CX), Z12
@@ -4617,6 +4797,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      (BX), Z10
 	VMOVUPS      (SI), Z11
 	VPBROADCASTD (CX), Z12
@@ -4642,12 +4824,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -4765,9 +4947,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x6(SB), NOSPLIT, $0-104
+// func int8AVX512x6(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x6(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -4788,10 +4970,15 @@ TEXT ·int8AVX512x6(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), SI
 	ADDQ   BX, SI
 	MOVQ   groups+48(FP), DI
+	MOVQ   ahead+56(FP), R8
+	MOVQ   aheadStep+64(FP), R9
+	ADDQ   BX, R8
 	SUBQ   $0x04, DI
 	JLT    rest
 
 many:
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      (BX), Z12
 	VMOVUPS      (SI), Z13
 	VPBROADCASTD (CX), Z14
@@ -4812,6 +4999,8 @@ many:
 	VPBROADCASTD (DX)(AX*2), Z14
 	VPDPBUSD     Z12, Z14, Z10
 	VPDPBUSD     Z13, Z14, Z11
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      64(BX), Z12
 	VMOVUPS      64(SI), Z13
 	VPBROADCASTD 4(CX), Z14
@@ -4832,6 +5021,8 @@ many:
 	VPBROADCASTD 4(DX)(AX*2), Z14
 	VPDPBUSD     Z12, Z14, Z10
 	VPDPBUSD     Z13, Z14, Z11
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      128(BX), Z12
 	VMOVUPS      128(SI), Z13
 	VPBROADCASTD 8(CX), Z14
@@ -4852,6 +5043,8 @@ many:
 	VPBROADCASTD 8(DX)(AX*2), Z14
 	VPDPBUSD     Z12, Z14, Z10
 	VPDPBUSD     Z13, Z14, Z11
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      192(BX), Z12
 	VMOVUPS      192(SI), Z13
 	VPBROADCASTD 12(CX), Z14
@@ -4884,6 +5077,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R8)
+	ADDQ         R9, R8
 	VMOVUPS      (BX), Z12
 	VMOVUPS      (SI), Z13
 	VPBROADCASTD (CX), Z14
@@ -4912,12 +5107,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -5056,9 +5251,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x7(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x7(SB), NOSPLIT, $0-104
+// func int8AVX512x7(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x7(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -5083,10 +5278,15 @@ TEXT ·int8AVX512x7(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), DI
 	ADDQ   SI, DI
 	MOVQ   groups+48(FP), R8
+	MOVQ   ahead+56(FP), R9
+	MOVQ   aheadStep+64(FP), R10
+	ADDQ   SI, R9
 	SUBQ   $0x04, R8
 	JLT    rest
 
 many:
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      (SI), Z14
 	VMOVUPS      (DI), Z15
 	VPBROADCASTD (CX), Z16
@@ -5110,6 +5310,8 @@ many:
 	VPBROADCASTD (BX), Z16
 	VPDPBUSD     Z14, Z16, Z12
 	VPDPBUSD     Z15, Z16, Z13
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      64(SI), Z14
 	VMOVUPS      64(DI), Z15
 	VPBROADCASTD 4(CX), Z16
@@ -5133,6 +5335,8 @@ many:
 	VPBROADCASTD 4(BX), Z16
 	VPDPBUSD     Z14, Z16, Z12
 	VPDPBUSD     Z15, Z16, Z13
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      128(SI), Z14
 	VMOVUPS      128(DI), Z15
 	VPBROADCASTD 8(CX), Z16
@@ -5156,6 +5360,8 @@ many:
 	VPBROADCASTD 8(BX), Z16
 	VPDPBUSD     Z14, Z16, Z12
 	VPDPBUSD     Z15, Z16, Z13
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      192(SI), Z14
 	VMOVUPS      192(DI), Z15
 	VPBROADCASTD 12(CX), Z16
@@ -5192,6 +5398,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      (SI), Z14
 	VMOVUPS      (DI), Z15
 	VPBROADCASTD (CX), Z16
@@ -5224,12 +5432,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -5389,9 +5597,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x8(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x8(SB), NOSPLIT, $0-104
+// func int8AVX512x8(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x8(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -5418,10 +5626,15 @@ TEXT ·int8AVX512x8(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), DI
 	ADDQ   SI, DI
 	MOVQ   groups+48(FP), R8
+	MOVQ   ahead+56(FP), R9
+	MOVQ   aheadStep+64(FP), R10
+	ADDQ   SI, R9
 	SUBQ   $0x04, R8
 	JLT    rest
 
 many:
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      (SI), Z16
 	VMOVUPS      (DI), Z17
 	VPBROADCASTD (CX), Z18
@@ -5448,6 +5661,8 @@ many:
 	VPBROADCASTD (BX)(AX*1), Z18
 	VPDPBUSD     Z16, Z18, Z14
 	VPDPBUSD     Z17, Z18, Z15
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      64(SI), Z16
 	VMOVUPS      64(DI), Z17
 	VPBROADCASTD 4(CX), Z18
@@ -5474,6 +5689,8 @@ many:
 	VPBROADCASTD 4(BX)(AX*1), Z18
 	VPDPBUSD     Z16, Z18, Z14
 	VPDPBUSD     Z17, Z18, Z15
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      128(SI), Z16
 	VMOVUPS      128(DI), Z17
 	VPBROADCASTD 8(CX), Z18
@@ -5500,6 +5717,8 @@ many:
 	VPBROADCASTD 8(BX)(AX*1), Z18
 	VPDPBUSD     Z16, Z18, Z14
 	VPDPBUSD     Z17, Z18, Z15
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      192(SI), Z16
 	VMOVUPS      192(DI), Z17
 	VPBROADCASTD 12(CX), Z18
@@ -5539,6 +5758,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      (SI), Z16
 	VMOVUPS      (DI), Z17
 	VPBROADCASTD (CX), Z18
@@ -5574,12 +5795,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -5760,9 +5981,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x9(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x9(SB), NOSPLIT, $0-104
+// func int8AVX512x9(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x9(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -5791,10 +6012,15 @@ TEXT ·int8AVX512x9(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), DI
 	ADDQ   SI, DI
 	MOVQ   groups+48(FP), R8
+	MOVQ   ahead+56(FP), R9
+	MOVQ   aheadStep+64(FP), R10
+	ADDQ   SI, R9
 	SUBQ   $0x04, R8
 	JLT    rest
 
 many:
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      (SI), Z18
 	VMOVUPS      (DI), Z19
 	VPBROADCASTD (CX), Z20
@@ -5824,6 +6050,8 @@ many:
 	VPBROADCASTD (BX)(AX*2), Z20
 	VPDPBUSD     Z18, Z20, Z16
 	VPDPBUSD     Z19, Z20, Z17
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      64(SI), Z18
 	VMOVUPS      64(DI), Z19
 	VPBROADCASTD 4(CX), Z20
@@ -5853,6 +6081,8 @@ many:
 	VPBROADCASTD 4(BX)(AX*2), Z20
 	VPDPBUSD     Z18, Z20, Z16
 	VPDPBUSD     Z19, Z20, Z17
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      128(SI), Z18
 	VMOVUPS      128(DI), Z19
 	VPBROADCASTD 8(CX), Z20
@@ -5882,6 +6112,8 @@ many:
 	VPBROADCASTD 8(BX)(AX*2), Z20
 	VPDPBUSD     Z18, Z20, Z16
 	VPDPBUSD     Z19, Z20, Z17
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      192(SI), Z18
 	VMOVUPS      192(DI), Z19
 	VPBROADCASTD 12(CX), Z20
@@ -5924,6 +6156,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R9)
+	ADDQ         R10, R9
 	VMOVUPS      (SI), Z18
 	VMOVUPS      (DI), Z19
 	VPBROADCASTD (CX), Z20
@@ -5962,12 +6196,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -6169,9 +6403,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x10(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x10(SB), NOSPLIT, $0-104
+// func int8AVX512x10(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x10(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -6204,10 +6438,15 @@ TEXT ·int8AVX512x10(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), R8
 	ADDQ   DI, R8
 	MOVQ   groups+48(FP), R9
+	MOVQ   ahead+56(FP), R10
+	MOVQ   aheadStep+64(FP), R11
+	ADDQ   DI, R10
 	SUBQ   $0x04, R9
 	JLT    rest
 
 many:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (DI), Z20
 	VMOVUPS      (R8), Z21
 	VPBROADCASTD (CX), Z22
@@ -6240,6 +6479,8 @@ many:
 	VPBROADCASTD (SI), Z22
 	VPDPBUSD     Z20, Z22, Z18
 	VPDPBUSD     Z21, Z22, Z19
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      64(DI), Z20
 	VMOVUPS      64(R8), Z21
 	VPBROADCASTD 4(CX), Z22
@@ -6272,6 +6513,8 @@ many:
 	VPBROADCASTD 4(SI), Z22
 	VPDPBUSD     Z20, Z22, Z18
 	VPDPBUSD     Z21, Z22, Z19
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      128(DI), Z20
 	VMOVUPS      128(R8), Z21
 	VPBROADCASTD 8(CX), Z22
@@ -6304,6 +6547,8 @@ many:
 	VPBROADCASTD 8(SI), Z22
 	VPDPBUSD     Z20, Z22, Z18
 	VPDPBUSD     Z21, Z22, Z19
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      192(DI), Z20
 	VMOVUPS      192(R8), Z21
 	VPBROADCASTD 12(CX), Z22
@@ -6350,6 +6595,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (DI), Z20
 	VMOVUPS      (R8), Z21
 	VPBROADCASTD (CX), Z22
@@ -6392,12 +6639,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -6620,9 +6867,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x11(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x11(SB), NOSPLIT, $0-104
+// func int8AVX512x11(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x11(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -6657,10 +6904,15 @@ TEXT ·int8AVX512x11(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), R8
 	ADDQ   DI, R8
 	MOVQ   groups+48(FP), R9
+	MOVQ   ahead+56(FP), R10
+	MOVQ   aheadStep+64(FP), R11
+	ADDQ   DI, R10
 	SUBQ   $0x04, R9
 	JLT    rest
 
 many:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (DI), Z22
 	VMOVUPS      (R8), Z23
 	VPBROADCASTD (CX), Z24
@@ -6696,6 +6948,8 @@ many:
 	VPBROADCASTD (SI)(AX*1), Z24
 	VPDPBUSD     Z22, Z24, Z20
 	VPDPBUSD     Z23, Z24, Z21
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      64(DI), Z22
 	VMOVUPS      64(R8), Z23
 	VPBROADCASTD 4(CX), Z24
@@ -6731,6 +6985,8 @@ many:
 	VPBROADCASTD 4(SI)(AX*1), Z24
 	VPDPBUSD     Z22, Z24, Z20
 	VPDPBUSD     Z23, Z24, Z21
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      128(DI), Z22
 	VMOVUPS      128(R8), Z23
 	VPBROADCASTD 8(CX), Z24
@@ -6766,6 +7022,8 @@ many:
 	VPBROADCASTD 8(SI)(AX*1), Z24
 	VPDPBUSD     Z22, Z24, Z20
 	VPDPBUSD     Z23, Z24, Z21
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      192(DI), Z22
 	VMOVUPS      192(R8), Z23
 	VPBROADCASTD 12(CX), Z24
@@ -6815,6 +7073,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (DI), Z22
 	VMOVUPS      (R8), Z23
 	VPBROADCASTD (CX), Z24
@@ -6860,12 +7120,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9
@@ -7109,9 +7369,9 @@ sums:
 	VZEROUPPER
 	RET
 
-// func int8AVX512x12(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
-// Requires: AVX, AVX512F, AVX512VNNI, BMI2
-TEXT ·int8AVX512x12(SB), NOSPLIT, $0-104
+// func int8AVX512x12(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel int, groups int, ahead int, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// Requires: AVX, AVX512F, AVX512VNNI, BMI2, MMX+
+TEXT ·int8AVX512x12(SB), NOSPLIT, $0-120
 	VPXORQ Z0, Z0, Z0
 	VPXORQ Z1, Z1, Z1
 	VPXORQ Z2, Z2, Z2
@@ -7148,10 +7408,15 @@ TEXT ·int8AVX512x12(SB), NOSPLIT, $0-104
 	MOVQ   panel+40(FP), R8
 	ADDQ   DI, R8
 	MOVQ   groups+48(FP), R9
+	MOVQ   ahead+56(FP), R10
+	MOVQ   aheadStep+64(FP), R11
+	ADDQ   DI, R10
 	SUBQ   $0x04, R9
 	JLT    rest
 
 many:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (DI), Z24
 	VMOVUPS      (R8), Z25
 	VPBROADCASTD (CX), Z26
@@ -7190,6 +7455,8 @@ many:
 	VPBROADCASTD (SI)(AX*2), Z26
 	VPDPBUSD     Z24, Z26, Z22
 	VPDPBUSD     Z25, Z26, Z23
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      64(DI), Z24
 	VMOVUPS      64(R8), Z25
 	VPBROADCASTD 4(CX), Z26
@@ -7228,6 +7495,8 @@ many:
 	VPBROADCASTD 4(SI)(AX*2), Z26
 	VPDPBUSD     Z24, Z26, Z22
 	VPDPBUSD     Z25, Z26, Z23
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      128(DI), Z24
 	VMOVUPS      128(R8), Z25
 	VPBROADCASTD 8(CX), Z26
@@ -7266,6 +7535,8 @@ many:
 	VPBROADCASTD 8(SI)(AX*2), Z26
 	VPDPBUSD     Z24, Z26, Z22
 	VPDPBUSD     Z25, Z26, Z23
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      192(DI), Z24
 	VMOVUPS      192(R8), Z25
 	VPBROADCASTD 12(CX), Z26
@@ -7318,6 +7589,8 @@ rest:
 	JZ   sums
 
 one:
+	PREFETCHT1   (R10)
+	ADDQ         R11, R10
 	VMOVUPS      (DI), Z24
 	VMOVUPS      (R8), Z25
 	VPBROADCASTD (CX), Z26
@@ -7366,12 +7639,12 @@ one:
 	JNZ          one
 
 sums:
-	MOVQ         rowScale+56(FP), AX
-	MOVQ         rowZero+64(FP), CX
-	MOVQ         colScale+72(FP), DX
-	MOVQ         colSum+80(FP), BX
-	MOVQ         bias+88(FP), SI
-	MOVQ         cols+96(FP), DI
+	MOVQ         rowScale+72(FP), AX
+	MOVQ         rowZero+80(FP), CX
+	MOVQ         colScale+88(FP), DX
+	MOVQ         colSum+96(FP), BX
+	MOVQ         bias+104(FP), SI
+	MOVQ         cols+112(FP), DI
 	MOVL         $0xffffffff, R8
 	MOVQ         $0x00000020, R9
 	SUBQ         DI, R9

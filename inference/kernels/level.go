@@ -42,15 +42,19 @@ type level struct {
 // dst[r][c] = Σ x[r][i]·w[i][c] + from[r][c] for the first cols columns and k
 // inputs. Strides, in values, lead from row to row; a fromStride of 0 adds
 // the same to all rows, such as the bias. w holds panelColumns columns for
-// each input; the columns after those are panel values further on.
-type tileFunc = func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, cols int)
+// each input; the columns after those are panel values further on. Weights
+// that later tiles need are ahead bytes from w, in panels of the same distance:
+// for each input, a tile may have the processor fetch aheadStep bytes of them.
+// Fetching never faults.
+type tileFunc = func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, ahead, aheadStep, cols int)
 
 // int8TileFunc computes one tile of a product of 8-bit matrices:
 // dst[r][c] = (Σ x[r][i]·w[i][c] - rowZero[r]·colSum[c])·colScale[c]·rowScale[r] + bias[c]
 // with every step of the scaling rounded by itself. xStride is in bytes and
 // panel, from one panel of w to the next, too; colScale and colSum are as
-// long as a tile is wide.
-type int8TileFunc = func(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
+// long as a tile is wide. ahead and aheadStep are as for tileFunc, a step for
+// each group, but of one stretch of memory.
+type int8TileFunc = func(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel, groups, ahead, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)
 
 var portable = level{
 	name:      "portable",

@@ -39,7 +39,7 @@ const neonRows = 6
 // columns, they do that beside the destination.
 
 func gemmTileNEON(rows int) tileFunc {
-	return func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, _, k, cols int) {
+	return func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, _, k, _, _, cols int) {
 		if cols == panelColumns {
 			gemmNEON(rows, dst, dstStride, from, fromStride, x, xStride, w, k)
 			return
@@ -63,7 +63,7 @@ var int8TilesNEON = func() (tiles []int8TileFunc) {
 }()
 
 func int8TileNEON(rows int) int8TileFunc {
-	return func(dst *float32, dstStride int, x *uint8, xStride int, w *int8, _, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int) {
+	return func(dst *float32, dstStride int, x *uint8, xStride int, w *int8, _, groups, _, _ int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int) {
 		if cols == panelColumns {
 			int8NEON(rows, dst, dstStride, x, xStride, w, groups, rowScale, rowZero, colScale, colSum, bias)
 			return

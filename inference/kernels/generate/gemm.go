@@ -17,7 +17,7 @@ const unrolled = 4
 // bottleneck.
 func gemm(v vectors, rows int) {
 	text(fmt.Sprintf("gemm%sx%d", v.name, rows),
-		"func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, cols int)",
+		"func(dst *float32, dstStride int, from *float32, fromStride int, x *float32, xStride int, w *float32, panel, k, ahead, aheadStep, cols int)",
 		fmt.Sprintf(" is a tile of %d rows and up to %d columns: see tileFunc.", rows, v.columns()))
 
 	sums := make([][2]reg.VecVirtual, rows)
@@ -26,17 +26,20 @@ func gemm(v vectors, rows int) {
 	}
 	xs := rowPointers("x", "xStride", rows, 4)
 	w := [2]Mem{{Base: Load(Param("w"), GP64())}}
+	next := newAhead(w[0].Base)
 	if v.bytes == 64 { // a panel for each register
 		panel := Load(Param("panel"), GP64())
 		second := GP64()
 		LEAQ(Mem{Base: w[0].Base, Index: panel, Scale: 4}, second)
 		w[1] = Mem{Base: second}
+		next.at = append(next.at, Mem{Base: next.at[0].Base, Index: panel, Scale: 4})
 	} else { // two registers for a panel
 		w[1] = w[0].Offset(v.bytes)
 	}
 	k := Load(Param("k"), GP64())
 	step := func(n int) {
 		for i := range n {
+			next.fetch()
 			weights := [2]reg.VecVirtual{v.new(), v.new()}
 			VMOVUPS(w[0].Offset(panelBytes*i), weights[0])
 			VMOVUPS(w[1].Offset(panelBytes*i), weights[1])
@@ -75,6 +78,27 @@ func gemm(v vectors, rows int) {
 		m.store(sums[r][half], at[0])
 	})
 	end()
+}
+
+// An ahead fetches weights for later tiles into the second-level cache, a few
+// bytes at every step, so that they come while this tile computes.
+type ahead struct {
+	at   []Mem
+	step reg.Register
+}
+
+// newAhead reads how far from w they lie, and how many bytes a step is.
+func newAhead(w reg.Register) ahead {
+	a := ahead{[]Mem{{Base: Load(Param("ahead"), GP64())}}, Load(Param("aheadStep"), GP64())}
+	ADDQ(w, a.at[0].Base)
+	return a
+}
+
+func (a ahead) fetch() {
+	for _, m := range a.at {
+		PREFETCHT1(m)
+	}
+	ADDQ(a.step, a.at[0].Base)
 }
 
 // panelBytes is one input's weights in a panel: 16 columns of float32.

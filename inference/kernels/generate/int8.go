@@ -36,7 +36,7 @@ type int8Tile struct {
 // bit.
 func int8Gemm(t int8Tile, rows int) {
 	text(fmt.Sprintf("int8%sx%d", t.name, rows),
-		"func(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel, groups int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)",
+		"func(dst *float32, dstStride int, x *uint8, xStride int, w *int8, panel, groups, ahead, aheadStep int, rowScale *float32, rowZero *int32, colScale *float32, colSum *int32, bias *float32, cols int)",
 		fmt.Sprintf(" is a tile of %d rows and up to %d columns: see int8TileFunc.", rows, t.columns()))
 	sums := t.start(t, rows)
 	xs := rowPointers("x", "xStride", rows, 1)
@@ -49,8 +49,10 @@ func int8Gemm(t int8Tile, rows int) {
 		w[1] = w[0].Offset(t.bytes)
 	}
 	groups := Load(Param("groups"), GP64())
+	next := newAhead(w[0].Base)
 	steps := func(n int) {
 		for i := range n {
+			next.fetch()
 			t.step(t, sums, xs, [2]Mem{w[0].Offset(panelBytes * i), w[1].Offset(panelBytes * i)}, i)
 		}
 		xs.advance(t.xBytes * groupInputs * n)
