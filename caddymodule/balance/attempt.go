@@ -236,7 +236,7 @@ func (a *Attempt) succeed(now time.Duration) change {
 	}
 	a.giveUpProbe()
 	n.latency.forget()
-	n.warmup.restart(now)
+	n.warmup.restart(a.began) // so that this answer is the first to prove it warm
 	return change{old, n.State(now, a.balancer.slowStart), "an answer came"}
 }
 

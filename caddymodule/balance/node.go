@@ -142,6 +142,10 @@ func (n *Node) Warmth(now, since, slowStart time.Duration) float64 {
 	return n.warmup.warmth(now, since, slowStart)
 }
 
+// Sparing tells whether the node is in a slow start of its own, which it began
+// when it joined or when its ejection ended. Its end is reported by a balancer.
+func (n *Node) Sparing() bool { return n.warmup.since.Load() != 0 }
+
 // heard makes views of the node out of date.
 func (n *Node) heard() { n.version.Add(1) }
 

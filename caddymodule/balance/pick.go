@@ -53,8 +53,8 @@ type Balancer struct {
 	ties    []int
 	warmed  *Node
 	pool    poolView
-	views   []view    // of the candidates of the last pick, by position
-	known   []float64 // scratch of refresh
+	views   []view         // of the candidates of the last pick, by position
+	known   []knownLatency // scratch of refresh
 	record  recorder
 }
 
@@ -115,13 +115,7 @@ func (b *Balancer) pick(now time.Duration, candidates []Candidate, a *Attempt, s
 		b.draft(now, candidates, chosen, reason)
 	}
 	b.record.keep()
-	warmed := b.warmed
-	b.warmed = nil
-	b.mu.Unlock()
-
-	if warmed != nil {
-		b.report(now, warmed, change{SlowStart, Up, "its slow start is over"})
-	}
+	b.unlock(now)
 	if chosen < 0 {
 		return -1, reason
 	}
@@ -131,6 +125,16 @@ func (b *Balancer) pick(now time.Duration, candidates []Candidate, a *Attempt, s
 		b.report(now, n, change{Ejected, Probing, "its ejection is over"})
 	}
 	return chosen, reason
+}
+
+// unlock ends a pick, and reports a slow start that it saw to be over.
+func (b *Balancer) unlock(now time.Duration) {
+	warmed := b.warmed
+	b.warmed = nil
+	b.mu.Unlock()
+	if warmed != nil {
+		b.report(now, warmed, change{SlowStart, Up, "its slow start is over"})
+	}
 }
 
 // reserve fails when, since the node was chosen, the probe of another pool
@@ -215,6 +219,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 		c, s, v := &candidates[i], &scratch[i], &views[i]
 		if v.version != c.Node.version.Load() || now >= v.until || !v.of(c) {
 			b.look(now, c, v)
+			b.notice(c.Node, v)
 		}
 		requests := c.load()
 		score := v.latency * congestion((requests+v.others)*v.perKnee)

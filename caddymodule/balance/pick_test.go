@@ -54,6 +54,24 @@ func TestNearTiesAreDrawnByLot(t *testing.T) {
 	}
 }
 
+// Backups far away say nothing about a primary that has just come back.
+func TestNodeOfWhichNothingIsKnownIsTakenForOneOfItsTier(t *testing.T) {
+	b, all := New(Options{}), alike(4)
+	all[0].Node.latency.forget()
+	for i := range all[2:] {
+		all[2+i].Tier = 2
+		all[2+i].Node.latency.set(sec, 0.090)
+	}
+	var got [4]int
+	for range 1000 {
+		i, _ := pick(b, sec, all)
+		got[i]++
+	}
+	if got[0] < 400 || got[0]+got[1] != 1000 {
+		t.Errorf("picks %d, want the first two nodes to share them", got)
+	}
+}
+
 // Requests that arrive together must not see the same empty node.
 func TestPicksSeeOneAnother(t *testing.T) {
 	b, all := New(Options{}), alike(4)

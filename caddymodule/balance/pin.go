@@ -54,7 +54,7 @@ const (
 func (b *Balancer) PickPinned(now time.Duration, candidates []Candidate, a *Attempt) (int, Pin) {
 	b.mu.Lock()
 	chosen, reason, pin := b.choosePinned(now, candidates, a)
-	b.mu.Unlock()
+	b.unlock(now)
 	if chosen < 0 {
 		return -1, pin
 	}

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -55,7 +56,7 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 		node:     n,
 		given:    c.Weight,
 		since:    c.WarmSince,
-		latency:  n.latency.estimate(now, b.pool.median),
+		latency:  n.latency.estimate(now, b.pool.median[c.Tier]),
 		sober:    n.latency.sober(),
 		slowdown: 1,
 		weight:   c.Weight,
@@ -89,21 +90,28 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 			v.hung = silence > latencyHung.Seconds()
 		}
 	}
-	if since := n.warmup.since.Load(); since != 0 || c.WarmSince != 0 {
+	if n.Sparing() || c.WarmSince != 0 {
 		v.warmth = c.warmth(now, b.slowStart)
-		warm := n.warmup.warmth(now, time.Duration(since), b.slowStart) == 1
-		if since != 0 && warm && b.warmed == nil && n.warmup.since.CompareAndSwap(since, 0) {
-			b.warmed = n // time may end a slow start, so picks are where it is noticed
-		}
 	}
 	// Once it has failed a node looks so slow that it gets hardly any request
 	// to fail with further, and may stay short of its ejection for long. Until
 	// its next success it is no capacity that its tier can count on.
-	v.suspect = n.breaker.failing.Load() > 0 && v.latency > latencyOverdue*b.pool.median
+	v.suspect = n.breaker.failing.Load() > 0 && v.latency > latencyOverdue*b.pool.median[c.Tier]
 	if len(c.Avoid) > 0 {
 		v.worst, v.byLoad = c.severity(now)
 	}
 	v.plain = v.state == closed && !v.drained && !v.suspect && !v.shuns() && v.warmth == 1
+}
+
+// notice ends a slow start that time or answers have: picks are where it is seen.
+// Called with the lock held.
+func (b *Balancer) notice(n *Node, v *view) {
+	if v.warmth < 1 || b.warmed != nil {
+		return
+	}
+	if since := n.warmup.since.Load(); since != 0 && n.warmup.since.CompareAndSwap(since, 0) {
+		b.warmed = n
+	}
 }
 
 // factors are the view's part of an explanation.
@@ -120,10 +128,11 @@ func (v *view) factors(c *Candidate) Factors {
 
 // poolView is what a pick needs to know of the candidates as a whole.
 type poolView struct {
-	// median stands in, in seconds, for the latency of a node of which nothing
-	// is known yet: with 0, as in Traefik's leasttime, a cold node would get
-	// everything; with a guess too high, nothing.
-	median   float64
+	// median, by tier, stands in, in seconds, for the latency of a node of which
+	// nothing is known yet: with 0, as in Traefik's leasttime, a cold node would
+	// get everything; with a guess too high, nothing. Backups are often further
+	// away, so only a tier of which nothing is known takes the pool's.
+	median   [MaxTier + 1]float64
 	lightest float64 // the smallest configured weight
 	longest  float64 // the most of what answers of its nodes take at most, 0 while unknown
 	size     int
@@ -133,24 +142,42 @@ type poolView struct {
 // poolEvery is how long a poolView is good for.
 const poolEvery = 100 * time.Millisecond
 
+// knownLatency is the average of a node in service.
+type knownLatency struct {
+	seconds float64
+	tier    int
+}
+
 func (b *Balancer) refresh(now time.Duration, candidates []Candidate) {
 	if b.pool.size == len(candidates) && now-b.pool.at < poolEvery {
 		return
 	}
 	b.known = b.known[:0]
 	lightest, longest := math.Inf(1), 0.0
+	var count, seen [MaxTier + 1]int
 	for i := range candidates {
 		c := &candidates[i]
 		lightest = min(lightest, c.Weight)
 		if known := c.Node.latency.known(); known != 0 && !c.Down && !c.Node.drained() && c.Node.breaker.circuit(now) == closed {
-			b.known = append(b.known, known)
+			b.known = append(b.known, knownLatency{known, c.Tier})
+			count[c.Tier]++
 			longest = max(longest, c.Node.latency.record.value())
 		}
 	}
-	b.pool = poolView{median: latencyUnknown.Seconds(), lightest: lightest, longest: longest, size: len(candidates), at: now}
+	b.pool = poolView{lightest: lightest, longest: longest, size: len(candidates), at: now}
+	slices.SortFunc(b.known, func(x, y knownLatency) int { return cmp.Compare(x.seconds, y.seconds) })
+	all := latencyUnknown.Seconds()
 	if len(b.known) > 0 {
-		slices.Sort(b.known)
-		b.pool.median = b.known[(len(b.known)-1)/2]
+		all = b.known[(len(b.known)-1)/2].seconds
+	}
+	for tier := range b.pool.median {
+		b.pool.median[tier] = all
+	}
+	for _, k := range b.known {
+		if seen[k.tier] == (count[k.tier]-1)/2 {
+			b.pool.median[k.tier] = k.seconds
+		}
+		seen[k.tier]++
 	}
 	if len(b.views) < len(candidates) {
 		b.views = append(b.views, make([]view, len(candidates)-len(b.views))...)

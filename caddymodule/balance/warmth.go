@@ -20,7 +20,7 @@ const (
 	// takes no more than warmRatio of what its answers usually take counts for
 	// a part of 1/warmAnswers of the slow start. A region of nodes that were
 	// cut off is back within seconds, and still gradually.
-	warmAnswers = 16
+	warmAnswers = 8
 	warmRatio   = 1.5
 
 	// usualKeep is what an answer leaves of the usual latency.

@@ -54,7 +54,7 @@ func TestNodeThatAnswersAsBeforeIsSparedShorter(t *testing.T) {
 		what   string
 		factor float64 // on its latency after the recovery
 		want   time.Duration
-	}{{"as fast as before", 1, 12 * sec}, {"five times slower", 5, 29 * sec}} {
+	}{{"as fast as before", 1, 2 * sec}, {"five times slower", 5, 29 * sec}} {
 		n, b := NewNode("a"), New(Options{})
 		all := []Candidate{{Node: n, Weight: 1, Tier: 1}}
 		serve := func(now time.Duration, latency float64) {
@@ -96,5 +96,31 @@ func TestProofsCountForACallersSlowStart(t *testing.T) {
 	}
 	if got := n.Warmth(21*sec, all[0].WarmSince, DefaultSlowStart); got != 1 {
 		t.Errorf("after 200 answers as fast as ever its share is %.2f", got)
+	}
+}
+
+// The answer that ends an ejection says as much of the node as any other.
+func TestProbeIsTheFirstProof(t *testing.T) {
+	for _, test := range []struct {
+		what    string
+		latency time.Duration
+		want    float64
+	}{{"as fast as ever", 20 * ms, 1.0 / warmAnswers}, {"slow", 200 * ms, minWarmth}} {
+		b, n := ejecting(), NewNode("a")
+		all := []Candidate{{Node: n, Weight: 1, Tier: 1}}
+		serve := func(now, latency time.Duration) {
+			var a Attempt
+			b.Pick(now, all, &a)
+			a.Answer(now+latency, Served, 0)
+			a.End(now + latency)
+		}
+		for i := range 20 {
+			serve(sec+time.Duration(i)*50*ms, 20*ms)
+		}
+		eject(b, 3*sec, n)
+		serve(20*sec, test.latency)
+		if s, got := n.State(20*sec+test.latency, DefaultSlowStart), n.Warmth(20*sec+test.latency, 20*sec, DefaultSlowStart); s != SlowStart || got < test.want || got > test.want+0.02 {
+			t.Errorf("%s: %v, its share is %.3f, want %.3f", test.what, s, got, test.want)
+		}
 	}
 }

@@ -65,6 +65,49 @@ func TestHealthChecksUseTheHandlersTransport(t *testing.T) {
 	})
 }
 
+// A node that comes back has been ejected by its answers and down by its health
+// checks, and is spared for both. It is up again once.
+func TestSlowStartEndsOnce(t *testing.T) {
+	u := newUpstream(t)
+	u.answers(status(200))
+	c := caddyrun.Start(t, "{\n\tevents {\n\t\ton gpu.node_state test_record\n\t}\n}\n"+proxy(`{
+			eject 1 failures
+			health /health {
+				interval 100ms
+				rise 1
+				fall 1
+			}
+		}`, u))
+	cl := client(t)
+	for range 20 { // it must be known how long answers take
+		fetch(cl, c.URL("GW"))
+	}
+	u.answers(status(503))
+	fetch(cl, c.URL("GW"))
+	eventually(t, "the node to be down", func() bool { s, _ := Node(u.addr); return s.State == "down" })
+	u.answers(status(200))
+	eventually(t, "the node to be no longer down", func() bool { s, _ := Node(u.addr); return s.State != "down" })
+	eventually(t, "the node to be up", func() bool {
+		fetch(cl, c.URL("GW"))
+		s, _ := Node(u.addr)
+		return s.State == "up"
+	})
+	fetch(cl, c.URL("GW"))
+	var ends int
+	eventually(t, "the event", func() bool {
+		ends = 0
+		for _, e := range recordedEvents(t) {
+			if e["node"] == u.addr && e["old"] == "slow_start" && e["new"] == "up" {
+				ends++
+			}
+		}
+		return ends > 0
+	})
+	if ends != 1 {
+		t.Errorf("%d events tell of the end of the slow start", ends)
+	}
+}
+
 func TestBadHealthSettingsAreErrors(t *testing.T) {
 	for name, h := range map[string]Health{
 		"no path":     {URI: "health"},

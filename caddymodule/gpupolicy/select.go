@@ -130,12 +130,14 @@ func (p *Policy) note(c balance.Change) {
 	p.changed(c)
 }
 
-// warmed notes that the slow start after a recovery is over.
+// warmed notes that the slow start after a recovery is over. A node that was
+// ejected as well is in another one that ends by the same answers, of which the
+// balancer tells.
 func (p *Policy) warmed(now time.Duration, m *member, since time.Duration) {
 	if !m.warmSince.CompareAndSwap(int64(since), 0) {
 		return
 	}
-	if _, drained := m.node.Drained(); !drained {
+	if _, drained := m.node.Drained(); !drained && !m.node.Sparing() {
 		p.note(balance.Change{Node: m.node, Old: balance.SlowStart, New: balance.Up, Reason: "its slow start is over", At: now})
 	}
 }

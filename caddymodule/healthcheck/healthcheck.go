@@ -21,8 +21,7 @@ import (
 type Check struct {
 	// Interval is the pause from the begin of a check to that of the next,
 	// ±10 % so that many nodes and gateways do not fall into step. A node that
-	// is down is asked again after half of it, and after a quarter once it has
-	// passed.
+	// is down is asked again after a quarter of it.
 	Interval time.Duration
 	// Timeout bounds a check, connecting and reading its answer included.
 	Timeout time.Duration

@@ -11,10 +11,10 @@ import (
 
 const (
 	jitter = 0.1 // of each pause, either way
-	// How many times sooner than usual the next check comes at a node that is
-	// down, where it keeps nobody from being served, and at one that has passed
-	// and must do so again (the idea of HAProxy's fastinter). Failures are never hurried: a short stumble is no death.
-	hoping, confirming = 2, 4
+	// eager is how many times sooner than usual the next check comes at a node
+	// that is down, where it keeps nobody from being served (the idea of HAProxy's
+	// fastinter). Failures are never hurried: a short stumble is no death.
+	eager = 4
 	// remember is how long the verdict on a node that nobody checks any more
 	// is kept: a configuration that finds its nodes dynamically meets them only
 	// with its first request, when the one before has let go of them.
@@ -167,14 +167,10 @@ func (p *prober) run(ctx context.Context) {
 func (p *prober) interval() time.Duration {
 	p.pool.mu.Lock()
 	defer p.pool.mu.Unlock()
-	switch v := &p.verdict; {
-	case v.rising():
-		return p.check.Interval / confirming
-	case v.down:
-		return p.check.Interval / hoping
-	default:
-		return p.check.Interval
+	if p.verdict.down {
+		return p.check.Interval / eager
 	}
+	return p.check.Interval
 }
 
 // hear takes in an outcome and tells the watches if it changes the verdict.

@@ -106,7 +106,7 @@ func TestRecoveryIsConfirmedSoon(t *testing.T) {
 		n.set(says(200, ""))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if most := (each.Interval/hoping + each.Interval/confirming) * 11 / 10; w.Down() || took > most {
+		if most := 2 * each.Interval / eager * 11 / 10; w.Down() || took > most {
 			t.Errorf("down %v, up after %v: the second of two passes comes within %v", w.Down(), took, most)
 		}
 		w.close(&p)

@@ -19,9 +19,6 @@ type verdict struct {
 	passes, fails int // in a row, while they speak against the verdict
 }
 
-// rising tells whether a node that is down has passed, but not often enough.
-func (v *verdict) rising() bool { return v.down && v.passes > 0 }
-
 // hear takes in an outcome and reports whether it changes the verdict.
 func (v *verdict) hear(o outcome) (changed bool) {
 	switch {
