@@ -35,8 +35,10 @@ const (
 	// waiting at the node.
 	limitSureUp, limitSureDown = 0.3, 1.0
 
-	// limitSample is how many answers a level must have to be judged.
+	// limitSample is how many answers a level must have to be judged, unless what
+	// it lacks is so plain that it is limitPlain standard errors off limitGain.
 	limitSample = 16
+	limitPlain  = 3.0
 
 	// A slot is a power of two of milliseconds and lasts at least limitSlot
 	// latencies. The shortest is long against the error of clocks that NTP
@@ -68,6 +70,11 @@ const (
 	// the limit is, by its root, while steps down stay in proportion: gateways
 	// that share a node come to have equal shares, as TCP's flows do.
 	limitFair = 8.0
+
+	// limitHold is for how many cycles a level that was clearly too low is not
+	// tried again. On a node of two slots each look at a limit of one costs half
+	// of it, and a look takes several cycles.
+	limitHold = 64
 
 	// The steps down, in logarithms of the limit: the first after a step up,
 	// how much each grows over the one before, and the longest.
@@ -131,6 +138,8 @@ type Limit struct {
 	step                     float64    // the next one down
 	rising                   bool       // the last step was up
 	usual                    float64    // latency at the upper level, in seconds; 0: not known
+	floor                    float64    // the knee is above, until a time
+	floorUntil               time.Duration
 
 	// While searching: the level before, the knee if this one is worse, and the
 	// level below which nothing is to be found.
@@ -327,11 +336,10 @@ func (l *Limit) gain(low, high limitLevel) (gain, stderr float64) {
 // decide moves the knee if the two levels tell to.
 func (l *Limit) decide() {
 	low, high := l.lowerBefore, l.upperBefore
-	if low.answers < limitSample || high.answers < limitSample {
-		return
-	}
 	gain, stderr := l.gain(low, high)
 	switch {
+	case (low.answers < limitSample || high.answers < limitSample) && gain < limitGain+limitPlain*stderr:
+		return
 	case gain > limitGain+limitSureUp*stderr:
 		if l.rising && gain > limitStrongGain && !l.slow(high.latency()) {
 			l.research(limitUp)
@@ -340,8 +348,14 @@ func (l *Limit) decide() {
 		share := min(1, (gain-limitGain)/(1-limitGain)) * min(1, math.Sqrt(limitFair/l.knee))
 		l.knee = min(l.ceiling(high.latency()), l.knee*math.Pow(high.limit()/low.limit(), share))
 		l.rising, l.step = true, limitFirstStep
+		if gain > limitStrongGain {
+			l.floor, l.floorUntil = math.Round(low.limit())+0.5, l.until+limitHold*limitCycle*l.length
+		}
 	case gain < limitGain-limitSureDown*stderr:
 		l.knee = max(1, l.knee*math.Exp(-l.step))
+		if l.until < l.floorUntil {
+			l.knee = max(l.knee, l.floor)
+		}
 		l.rising, l.step = false, min(limitLongestStep, limitStepGrowth*l.step)
 	default:
 		return
@@ -349,7 +363,7 @@ func (l *Limit) decide() {
 	if !l.slow(high.latency()) {
 		l.proven = l.knee
 	}
-	l.usual = high.latency()
+	l.usual = 0 // at the new levels it is another
 	l.lowerBefore, l.upperBefore = limitLevel{}, limitLevel{}
 }
 

@@ -170,6 +170,23 @@ func TestSmallNodeIsUsedWhileItsLimitIsFound(t *testing.T) {
 	}
 }
 
+// Each look at a limit of one costs half of a node of two slots: one look will do.
+func TestSmallNodeIsUsedWhileItsLimitIsLookedAfter(t *testing.T) {
+	const slots, service, runs = 2, 20 * ms, 100
+	mean := 0.0
+	for seed := range uint64(runs) {
+		r := flowRun(flowScenario{
+			nodes: []flowNature{{kind: fifo, slots: slots, service: service, sigma: 0.25}}, length: 14 * sec, seed: seed,
+			newLimit: func(int, int) flowLimit { return newLearned(0) },
+		})
+		mean += r.throughput(2*sec, 12*sec) * service.Seconds() / slots / runs
+	}
+	t.Logf("%.3f of its capacity over 10 s", mean)
+	if mean < 0.985 {
+		t.Errorf("%.3f of its capacity over 10 s", mean)
+	}
+}
+
 func TestLimitWithHeavyTails(t *testing.T) {
 	for _, c := range []struct {
 		name        string

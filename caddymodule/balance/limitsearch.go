@@ -30,6 +30,7 @@ func (l *Limit) jumped() bool {
 // research begins a search at the knee as it was believed.
 func (l *Limit) research(mode limitMode) {
 	l.mode, l.back, l.before, l.least, l.grown = mode, l.knee, limitLevel{}, 1, true
+	l.floorUntil = 0
 	l.reset()
 }
 
@@ -78,5 +79,5 @@ func (l *Limit) settle(knee float64) {
 	l.knee, l.mode = knee, limitSteady
 	l.before, l.lowerBefore, l.upperBefore = limitLevel{}, limitLevel{}, limitLevel{}
 	l.reset()
-	l.step, l.usual, l.rising = limitLongestStep, 0, false
+	l.step, l.usual, l.rising, l.floorUntil = limitLongestStep, 0, false, 0
 }
