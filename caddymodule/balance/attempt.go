@@ -126,7 +126,9 @@ func (a *Attempt) Answer(now time.Duration, v Verdict, retryAfter time.Duration)
 		n.latency.observe(now, failureSample(retryAfter, n.latency.known()))
 	case Failed:
 		changed = a.fail(now)
-		n.latency.fail(now, failureSample(retryAfter, n.latency.known()))
+		if !a.outdated() {
+			n.latency.fail(now, failureSample(retryAfter, n.latency.known()))
+		}
 	}
 	n.heard()
 	n.mu.Unlock()
@@ -193,7 +195,7 @@ func (a *Attempt) end(now time.Duration) change {
 	switch a.phase {
 	case waiting:
 		n.remove(a)
-		if waited := (now - a.waiting).Seconds(); waited > n.latency.known() && n.latency.known() != 0 {
+		if waited := (now - a.waiting).Seconds(); waited > n.latency.known() && n.latency.known() != 0 && !a.outdated() {
 			n.latency.observe(now, waited)
 			n.heard()
 		}
@@ -216,6 +218,11 @@ func (a *Attempt) end(now time.Duration) change {
 	}
 	return change{}
 }
+
+// outdated tells whether the node has recovered since the attempt began: what a
+// process that hung still owes says nothing about it now. Called with the lock
+// held.
+func (a *Attempt) outdated() bool { return a.began < a.node.warmup.began }
 
 // giveUpProbe lets the next probe come. Called with the lock held.
 func (a *Attempt) giveUpProbe() {
@@ -243,6 +250,9 @@ func (a *Attempt) succeed(now time.Duration) change {
 func (a *Attempt) fail(now time.Duration) change {
 	n := a.node
 	n.failures.Add(1)
+	if a.outdated() {
+		return change{}
+	}
 	old := n.State(now, a.balancer.slowStart)
 	if !n.breaker.fail(now, a.began, a.balancer.breaker, jitter(a.balancer.seed, now)) {
 		return change{}

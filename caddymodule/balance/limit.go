@@ -72,8 +72,7 @@ const (
 	limitFair = 8.0
 
 	// limitHold is for how many cycles a level that was clearly too low is not
-	// tried again. On a node of two slots each look at a limit of one costs half
-	// of it, and a look takes several cycles.
+	// tried again. Each look at a limit of one costs half of a node of two slots.
 	limitHold = 64
 
 	// The steps down, in logarithms of the limit: the first after a step up,

@@ -132,6 +132,7 @@ func (n *Node) Recover(now time.Duration) {
 	defer n.mu.Unlock()
 	n.warmup.proven(now)
 	n.latency.forget()
+	n.latency.answered.Store(int64(now)) // the health check
 	n.breaker.shorten(now)
 	n.heard()
 }

@@ -219,7 +219,7 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 		c, s, v := &candidates[i], &scratch[i], &views[i]
 		if v.version != c.Node.version.Load() || now >= v.until || !v.of(c) {
 			b.look(now, c, v)
-			b.notice(c.Node, v)
+			b.notice(now, c.Node)
 		}
 		requests := c.load()
 		score := v.latency * congestion((requests+v.others)*v.perKnee)

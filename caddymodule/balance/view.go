@@ -105,11 +105,12 @@ func (b *Balancer) look(now time.Duration, c *Candidate, v *view) {
 
 // notice ends a slow start that time or answers have: picks are where it is seen.
 // Called with the lock held.
-func (b *Balancer) notice(n *Node, v *view) {
-	if v.warmth < 1 || b.warmed != nil {
+func (b *Balancer) notice(now time.Duration, n *Node) {
+	since := n.warmup.since.Load()
+	if since == 0 || b.warmed != nil || n.warmup.warmth(now, time.Duration(since), b.slowStart) < 1 {
 		return
 	}
-	if since := n.warmup.since.Load(); since != 0 && n.warmup.since.CompareAndSwap(since, 0) {
+	if n.warmup.since.CompareAndSwap(since, 0) {
 		b.warmed = n
 	}
 }

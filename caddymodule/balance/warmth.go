@@ -40,8 +40,8 @@ type warmup struct {
 
 // restart begins a slow start. Called with the node's lock held.
 func (w *warmup) restart(now time.Duration) {
+	w.proven(now) // first: what was proven must not end this one
 	w.since.Store(int64(now))
-	w.proven(now)
 }
 
 // proven forgets what was proven.

@@ -124,3 +124,36 @@ func TestProbeIsTheFirstProof(t *testing.T) {
 		}
 	}
 }
+
+// Requests that a node took while it hung time out after it has recovered.
+func TestWhatAHungNodeStillOwesIsNotHeldAgainstIt(t *testing.T) {
+	b, all := ejecting(), alike(2)
+	var old [2 * DefaultFailures]Attempt
+	for i := range old {
+		b.Pick(10*sec, all[:1], &old[i])
+	}
+	n := all[0].Node
+	n.Recover(15 * sec)
+	share := func(now time.Duration) (n int) {
+		for range 1000 {
+			if i, _ := pick(b, now, all); i == 0 {
+				n++
+			}
+		}
+		return n
+	}
+	for i := range old[:DefaultFailures] {
+		old[i].Answer(16*sec, Failed, 0)
+		old[i].End(16 * sec)
+		old[DefaultFailures+i].End(16 * sec) // its hedge was faster
+	}
+	if s := n.State(16*sec, DefaultSlowStart); s != Up {
+		t.Errorf("it is %v", s)
+	}
+	if got := share(16*sec + ms); got < 400 || got > 600 {
+		t.Errorf("it has %d of 1000 picks, want half", got)
+	}
+	if n.Failures() != DefaultFailures {
+		t.Errorf("%d failures are counted", n.Failures())
+	}
+}
