@@ -32,7 +32,7 @@ type options struct {
 	seeds, attempts                          int
 	quiet                                    time.Duration
 	sigma                                    float64
-	verbose                                  bool
+	verbose, alone                           bool
 }
 
 func main() {
@@ -45,7 +45,8 @@ func main() {
 	flag.StringVar(&o.caddy, "caddy", "", "a Caddy binary with this repository's modules (default: build it)")
 	flag.StringVar(&o.agent, "agent", "share", "what the nodes tell HAProxy's agent-check: idle (share of the GPU) or share (what co-tenants leave)")
 	flag.Float64Var(&o.sigma, "sigma", 0.25, "lognormal spread of the service time")
-	flag.StringVar(&o.save, "save", "", "also write the table to this file, such as bench/results/failover-2026-11-25.md")
+	flag.BoolVar(&o.alone, "alone", false, "measure the gateways one after the other: takes longer, and on few cores is nearer to what each does by itself")
+	flag.StringVar(&o.save, "save", "", "also write the table to this file, such as bench/results/failover-2026-12-01.md")
 	flag.BoolVar(&o.verbose, "v", false, "tell of each trial what failed, and of each half second how it went")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -99,7 +100,7 @@ func run(ctx context.Context, o *options) error {
 	for seed := range uint64(o.seeds) {
 		for _, s := range picked {
 			groups := [][]*contender{gateways}
-			if s.alone {
+			if s.alone || o.alone {
 				groups = nil
 				for _, i := range random.Perm(len(gateways)) {
 					groups = append(groups, gateways[i:i+1])

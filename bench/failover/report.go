@@ -86,8 +86,12 @@ func timeline(w io.Writer, r *openloop.Result) {
 
 // print writes the table and what must be known to read it.
 func (r *report) print(w io.Writer, o *options, caddy string) {
-	fmt.Fprintf(w, "Seeds: %d; the cells are the median and, in parentheses, the range over the seeds. Nodes: %d slots, %v, lognormal σ %g. SLO: %v. Machine: %s.\n\n",
-		o.seeds, slots, service, o.sigma, slo, machine())
+	how := "at the same time, but where they would fill the machine"
+	if o.alone {
+		how = "one after the other"
+	}
+	fmt.Fprintf(w, "Seeds: %d; gateways %s; the cells are the median and, in parentheses, the range over the seeds. Nodes: %d slots, %v, lognormal σ %g. SLO: %v. Machine: %s.\n\n",
+		o.seeds, how, slots, service, o.sigma, slo, machine())
 	printTable(w, r.contenders, r.scenarios, r.values)
 	fmt.Fprintln(w, "\nWhat happened, and how disturbed it was (the worst trial's 99th percentile of how late requests were sent, and how busy the machine was):")
 	fmt.Fprintln(w)
