@@ -17,7 +17,7 @@ const (
 	latencyMaxKeep = 0.95
 
 	// latencyIdle is the time constant with which the average of a node that
-	// gets no requests moves to the median of its pool: its logarithm does, so
+	// gets no requests moves to the median of its tier: its logarithm does, so
 	// that a thousand times the median is forgotten within 25 s. Without it a node
 	// once found slow would never be asked again (nginx's least_time halves
 	// the average of idle peers for the same reason).
@@ -123,7 +123,7 @@ func (l *latency) forget() {
 func (l *latency) known() float64 { return math.Float64frombits(l.average.Load()) }
 
 // estimate returns the average to reckon with, in seconds, given the median of
-// the node's pool.
+// the node's tier.
 func (l *latency) estimate(now time.Duration, median float64) float64 {
 	estimate := l.known()
 	if estimate == 0 {

@@ -72,7 +72,8 @@ const (
 	limitFair = 8.0
 
 	// limitHold is for how many cycles a level that was clearly too low is not
-	// tried again. Each look at a limit of one costs half of a node of two slots.
+	// tried again. A look takes a slot of one cycle and may cost half of what the
+	// node can do meanwhile: with this, a thousandth.
 	limitHold = 64
 
 	// The steps down, in logarithms of the limit: the first after a step up,
