@@ -36,11 +36,19 @@ func (b *Balancer) worthWaiting(candidates []Candidate, least float64) bool {
 		if limit == 0 {
 			limit = int(c.Node.inFlight.Load()) // full by another's count
 		}
-		if worthWaiting(least, v.latency, max(1, limit), backlog) {
+		limit = max(1, limit)
+		if worthWaiting(least, v.full(limit), limit, backlog) {
 			return true
 		}
 	}
 	return false
+}
+
+// full is the expected time to first byte at the node while it has as many
+// requests as its limit lets it have. A limit may be above the knee: who gets
+// in there is then stretched by all that are already in.
+func (v *view) full(limit int) float64 {
+	return v.latency * congestion((float64(limit)+v.others)*v.perKnee)
 }
 
 // retryWaits reports whether a request had better wait for a full node than go
@@ -63,7 +71,8 @@ func (b *Balancer) retryWaits(candidates []Candidate) bool {
 		if c.Down || c.Tries > 0 || v.drained || v.hung || v.state != closed || !c.NoRoom() {
 			continue
 		}
-		if worthWaiting(least, v.latency, max(1, c.Limit), backlog) {
+		limit := max(1, c.Limit)
+		if worthWaiting(least, v.full(limit), limit, backlog) {
 			return true
 		}
 	}

@@ -44,22 +44,27 @@ func TestRequestWaitsForAFullNodeThatIsFaster(t *testing.T) {
 	for _, test := range []struct {
 		what       string
 		fast, slow float64 // seconds
+		limit      int     // of the fast node, of which one request at a time is within the knee
 		backlog    time.Duration
 		want       int // -1: wait
 	}{
-		{"as fast", 0.030, 0.030, 0, 1},
-		{"ten times slower", 0.030, 0.300, 0, -1},
-		{"ten times slower, but others wait already", 0.030, 0.300, 400 * ms, 1},
+		{"as fast", 0.030, 0.030, 1, 0, 1},
+		{"ten times slower", 0.030, 0.300, 1, 0, -1},
+		{"ten times slower, but others wait already", 0.030, 0.300, 1, 400 * ms, 1},
+		{"ten times slower, and the other has four", 0.030, 0.300, 4, 0, -1},
+		{"three times slower, and the other has four", 0.030, 0.090, 4, 0, 1},
 	} {
 		b, all := queueing(test.backlog), alike(2)
 		all[0].Node.latency.set(sec, test.fast)
 		all[1].Node.latency.set(sec, test.slow)
-		all[0].Limit = 1
-		var first, second Attempt
-		if i, _ := New(Options{}).Pick(sec, all[:1], &first); i != 0 {
-			t.Fatal("the fast node has no room")
+		all[0].Limit = test.limit
+		for range test.limit {
+			if i, _ := New(Options{}).Pick(sec, all[:1], new(Attempt)); i != 0 {
+				t.Fatal("the fast node has no room")
+			}
 		}
-		if i, _ := b.Pick(sec, all, &second); i != test.want {
+		var next Attempt
+		if i, _ := b.Pick(sec, all, &next); i != test.want {
 			t.Errorf("%s: picked %d, want %d", test.what, i, test.want)
 		}
 	}

@@ -84,9 +84,9 @@ type flowScenario struct {
 	length   time.Duration
 	newLimit func(gateway, node int) flowLimit
 	newQueue func(gateway int) flowQueue
-	urgency  func(u float64) Urgency                                // of a request that drew u
-	wait     func(now time.Duration, gate *flowGate, node int) bool // rather than take a node that the balancer chose; nil: never
-	balanced bool                                                   // by Balancer.Pick, instead of the node that is least full
+	urgency  func(u float64) Urgency // of a request that drew u
+	balanced bool                    // by Balancer.Pick, instead of the node that is least full
+	late     bool                    // which knows of the line, and may prefer to wait
 	seed     uint64
 }
 
@@ -155,7 +155,11 @@ func flowRun(s flowScenario) flowResult {
 			gate.queue = s.newQueue(g)
 		}
 		if s.balanced {
-			gate.gpu = newGPU(&simulation{scenario: scenario{nodes: make([]simNode, len(s.nodes)), seed: s.seed}}, g).(*gpu)
+			o := Options{Breaker: Breaker{Failures: DefaultFailures}}
+			if s.late {
+				o.Backlog = func() time.Duration { return gate.queue.(*lineQueue).backlog() }
+			}
+			gate.gpu = newGPUWith(&simulation{scenario: scenario{nodes: make([]simNode, len(s.nodes)), seed: s.seed}}, g, o)
 		}
 		m.gates = append(m.gates, gate)
 		begin := time.Second
@@ -263,13 +267,9 @@ func (m *flowSim) fill(now time.Duration, g int) {
 func (m *flowSim) pick(now time.Duration, gate *flowGate, a *Attempt) int {
 	if gate.gpu != nil {
 		for i := range m.nodes {
-			gate.gpu.candidates[i].Full = gate.flying[i] >= gate.limits[i].limit(now)
+			gate.gpu.candidates[i].Limit = gate.limits[i].limit(now)
 		}
 		i, _ := gate.gpu.balancer.Pick(now, gate.gpu.candidates, a)
-		if i >= 0 && m.wait != nil && m.wait(now, gate, i) {
-			a.End(now)
-			return -1
-		}
 		return i
 	}
 	best, least, ties := -1, math.Inf(1), 0
