@@ -157,17 +157,18 @@ func failureSample(retryAfter time.Duration, average float64) float64 {
 	return max(failureLatency.Seconds(), min(retryAfter, maxRetryAfter).Seconds(), average)
 }
 
-// Answers tells whether the node is known to live without being asked: it has
-// answered since, or has not yet had the requests it is working on for longer
-// than they may well take. A server of one worker answers nothing else
-// meanwhile.
-func (n *Node) Answers(now, since time.Duration) bool {
+// Answered tells whether the node has given a sign of life since a time.
+func (n *Node) Answered(since time.Duration) bool {
 	answered := time.Duration(n.latency.answered.Load())
-	if answered == 0 {
+	return answered != 0 && answered >= since
+}
+
+// Working tells whether a node that has answered before has not yet had the
+// requests it works on for longer than they may well take. A server of one
+// worker answers nothing else meanwhile.
+func (n *Node) Working(now time.Duration) bool {
+	if n.latency.answered.Load() == 0 {
 		return false
-	}
-	if answered >= since {
-		return true
 	}
 	silence := n.latency.silence(now)
 	knee, _ := n.knee.value()

@@ -128,24 +128,24 @@ func TestFailureCountsAsSlowAnswer(t *testing.T) {
 func TestNodeAtWorkAnswers(t *testing.T) {
 	b, all := New(Options{}), candidates(1)
 	n := all[0].Node
-	if n.Answers(10*sec, 9*sec) {
+	if n.Answered(9*sec) || n.Working(10*sec) {
 		t.Error("a node that nobody has asked")
 	}
 	var first, second Attempt
 	b.Pick(10*sec, all, &first)
 	first.Answer(12*sec, Served, 0) // 2 s are its way
 	first.End(12 * sec)
-	if !n.Answers(13*sec, 11*sec) {
-		t.Error("it has answered since")
+	if !n.Answered(11*sec) || n.Answered(12*sec+ms) {
+		t.Error("it has answered after 12 s")
 	}
-	if n.Answers(13*sec, 12*sec+ms) {
+	if n.Working(13 * sec) {
 		t.Error("it has nothing to answer")
 	}
 	b.Pick(20*sec, all, &second)
-	if !n.Answers(25*sec, 24*sec) {
+	if !n.Working(25 * sec) {
 		t.Error("a request that may well take so long")
 	}
-	if n.Answers(40*sec, 39*sec) {
+	if n.Working(40 * sec) {
 		t.Error("it has been silent for ten times what it takes")
 	}
 }

@@ -178,9 +178,8 @@ func (h *Health) target(p *Policy, m *member) (healthcheck.Target, error) {
 		Key:       strings.Join([]string{m.dial, h.key, transportKey(p.roundTripper)}, "\n"),
 		Transport: p.roundTripper,
 		Request:   func(ctx context.Context) (*http.Request, error) { return h.request(ctx, info, at) },
-		Answers: func(since time.Time) bool {
-			return m.node.Answers(clock(), since.Sub(epoch))
-		},
+		Answered:  func(since time.Time) bool { return m.node.Answered(since.Sub(epoch)) },
+		Working:   func() bool { return m.node.Working(clock()) },
 	}, nil
 }
 

@@ -33,8 +33,10 @@ func (c *Check) ask(ctx context.Context, t Target) (o outcome, reason string) {
 	switch slow := timedOut(err); {
 	case errors.As(err, &wrong) && wrong.busy:
 		return unclear, err.Error()
-	case slow && t.Answers != nil && t.Answers(began):
+	case slow && t.Answered != nil && t.Answered(began):
 		return unclear, "no answer, but it answers requests"
+	case slow && t.Working != nil && t.Working():
+		return silent, fmt.Sprintf("no answer within %v", c.Timeout)
 	case slow:
 		return failed, fmt.Sprintf("no answer within %v", c.Timeout)
 	}

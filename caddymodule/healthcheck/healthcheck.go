@@ -21,7 +21,8 @@ import (
 type Check struct {
 	// Interval is the pause from the begin of a check to that of the next,
 	// ±10 % so that many nodes and gateways do not fall into step. A node that
-	// is down is asked again after a quarter of it.
+	// is down is asked again after a quarter of it, and after a sixteenth when
+	// it has passed.
 	Interval time.Duration
 	// Timeout bounds a check, connecting and reading its answer included.
 	Timeout time.Duration
@@ -48,9 +49,10 @@ type Target struct {
 	Transport http.RoundTripper
 	// Request makes the request of a check.
 	Request func(context.Context) (*http.Request, error)
-	// Answers tells whether the node has answered requests of users since a
-	// time, or may well be working on some.
-	Answers func(since time.Time) bool
+	// Answered tells whether the node has answered requests of users since a
+	// time, Working whether it may well be working on some. nil: no.
+	Answered func(since time.Time) bool
+	Working  func() bool
 }
 
 // Change is a change of mind about a node.

@@ -13,7 +13,8 @@ const (
 	jitter = 0.1 // of each pause, either way
 	// eager is how many times sooner than usual the next check comes at a node
 	// that is down, where it keeps nobody from being served (the idea of HAProxy's
-	// fastinter). Failures are never hurried: a short stumble is no death.
+	// fastinter), and how many times sooner again once it has passed one.
+	// Failures are never hurried: a short stumble is no death.
 	eager = 4
 	// remember is how long the verdict on a node that nobody checks any more
 	// is kept: a configuration that finds its nodes dynamically meets them only
@@ -167,10 +168,13 @@ func (p *prober) run(ctx context.Context) {
 func (p *prober) interval() time.Duration {
 	p.pool.mu.Lock()
 	defer p.pool.mu.Unlock()
-	if p.verdict.down {
+	switch {
+	case !p.verdict.down:
+		return p.check.Interval
+	case p.passes == 0:
 		return p.check.Interval / eager
 	}
-	return p.check.Interval
+	return p.check.Interval / (eager * eager)
 }
 
 // hear takes in an outcome and tells the watches if it changes the verdict.

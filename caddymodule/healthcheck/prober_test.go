@@ -106,7 +106,7 @@ func TestRecoveryIsConfirmedSoon(t *testing.T) {
 		n.set(says(200, ""))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if most := 2 * each.Interval / eager * 11 / 10; w.Down() || took > most {
+		if most := (each.Interval/eager + each.Interval/eager/eager) * 11 / 10; w.Down() || took > most {
 			t.Errorf("down %v, up after %v: the second of two passes comes within %v", w.Down(), took, most)
 		}
 		w.close(&p)
@@ -143,15 +143,16 @@ func TestOneProberForAllAndTheNewestTransport(t *testing.T) {
 func TestTimeoutAtANodeThatAnswersRequestsIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pool
-		var answers atomic.Bool
+		var answers, works atomic.Bool
 		answers.Store(true)
 		to := target(transport(hangs))
-		to.Answers = func(since time.Time) bool {
+		to.Answered = func(since time.Time) bool {
 			if time.Since(since) != each.Timeout {
 				t.Errorf("asked about %v, want the begin of the check", time.Since(since))
 			}
 			return answers.Load()
 		}
+		to.Working = works.Load
 		w := p.watch(each, to, nil)
 		defer w.close(&p)
 		time.Sleep(time.Minute)
@@ -159,7 +160,15 @@ func TestTimeoutAtANodeThatAnswersRequestsIsNoFailure(t *testing.T) {
 			t.Error("a busy node is taken for dead")
 		}
 		answers.Store(false)
-		time.Sleep(10 * time.Second)
+		works.Store(true)
+		time.Sleep(time.Minute)
+		if w.Down() {
+			t.Error("a node at work is taken for dead")
+		}
+		works.Store(false)
+		time.Sleep(2 * each.Timeout)
+		works.Store(true) // somebody tries it again
+		time.Sleep(2 * each.Timeout)
 		if !w.Down() {
 			t.Error("a silent node is taken for busy")
 		}

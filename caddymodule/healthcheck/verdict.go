@@ -10,6 +10,10 @@ const (
 	// busy. It neither adds to what a dead node needs to rise, nor leaves a
 	// row of failures unbroken.
 	unclear
+	// silent is a check that was not answered by a node which may be at work.
+	// That excuses the first; once a check has failed, more work is none: a
+	// node that hangs is given some now and then, to see.
+	silent
 )
 
 // verdict counts outcomes in a row, as HAProxy's rise and fall do.
@@ -21,6 +25,9 @@ type verdict struct {
 
 // hear takes in an outcome and reports whether it changes the verdict.
 func (v *verdict) hear(o outcome) (changed bool) {
+	if o == silent && v.fails > 0 {
+		o = failed
+	}
 	switch {
 	case o == failed && v.down:
 		v.passes = 0
