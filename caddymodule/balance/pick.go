@@ -65,6 +65,7 @@ type scored struct {
 	rank   rank
 	serves bool // it is not down, ejected, drained, avoided or suspect: capacity of its tier
 	rests  bool // its slow start lets this request pass
+	window bool // its slow start has room for this request, whatever its share
 	shed   bool // it is avoided for nothing but its load
 }
 
@@ -249,7 +250,8 @@ func (b *Balancer) survey(now time.Duration, candidates []Candidate) overview {
 					s.serves = true
 				}
 				if s.serves && v.warmth < 1 {
-					s.rests = b.rng.Float64() >= v.warmth
+					s.window = c.Node.inFlight.Load() < c.Node.warmup.window()
+					s.rests = !s.window && b.rng.Float64() >= v.warmth
 					o.plain = false
 				}
 			case v.state == halfOpen && o.probe < 0 && !c.NoRoom() && !c.Node.breaker.probing.Load():
@@ -310,7 +312,10 @@ func (b *Balancer) tier(candidates []Candidate) int {
 	var sum tiers
 	for i := range b.scratch {
 		v, serving := &b.views[i], 0.0
-		if b.scratch[i].serves {
+		switch s := &b.scratch[i]; {
+		case s.window:
+			serving = v.weight
+		case s.serves:
 			serving = v.weight * v.warmth
 		}
 		sum.add(candidates[i].Tier, v.weight, serving)

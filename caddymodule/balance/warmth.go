@@ -32,6 +32,7 @@ const (
 type warmup struct {
 	since  atomic.Int64 // when it joined or recovered, 0 once warm
 	proofs atomic.Int64 // answers as fast as usual since then
+	known  atomic.Bool  // what is usual
 
 	proving bool          // a slow start goes on, perhaps one that only a caller sees
 	began   time.Duration // when it began
@@ -59,11 +60,24 @@ func (w *warmup) answer(now, began time.Duration, took float64) {
 	case !w.proving:
 		if w.usual == 0 {
 			w.usual = took
+			w.known.Store(true)
 		}
 		w.usual = w.usual*usualKeep + took*(1-usualKeep)
 	case w.usual != 0 && began >= w.began && took <= warmRatio*w.usual:
 		w.proofs.Add(1)
 	}
+}
+
+// window is how many requests the node may have in a slow start whatever its
+// share, as in TCP's: one, and one more for each answer that proved something.
+// Of a tenth of the requests it is chance who gets none for long, and of two
+// nodes that are back together the other one then has to do all. A node that
+// is new can prove nothing and has no window.
+func (w *warmup) window() int64 {
+	if !w.known.Load() {
+		return 0
+	}
+	return 1 + w.proofs.Load()
 }
 
 // warmth is the share of its requests that the node gets when it joined or

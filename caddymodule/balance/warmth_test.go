@@ -157,3 +157,52 @@ func TestWhatAHungNodeStillOwesIsNotHeldAgainstIt(t *testing.T) {
 		t.Errorf("%d failures are counted", n.Failures())
 	}
 }
+
+// A node that is back proves itself by one request, then two, and so on: at
+// once, where a share of a tenth left one of two nodes idle for a second.
+func TestNodeThatIsBackHasAWindow(t *testing.T) {
+	second := 0
+	for seed := range uint64(100) {
+		b, all := New(Options{Seed: seed}), alike(2)
+		n, busy := all[0].Node, all[1].Node
+		serve := func(now, latency time.Duration) {
+			var a Attempt
+			b.Pick(now, all[:1], &a)
+			a.Answer(now+latency, Served, 0)
+			a.End(now + latency)
+		}
+		for i := range 50 {
+			serve(time.Duration(20+i)*50*ms, 20*ms)
+		}
+		for range 8 {
+			b.Pick(5*sec, all[1:], new(Attempt))
+		}
+		n.Drain(5*sec, nil)
+		n.Resume(9 * sec)
+		// Busy is not silent.
+		busy.latency.answered.Store(int64(9 * sec))
+		var first, next Attempt
+		if i, _ := b.Pick(9*sec, all, &first); i != 0 {
+			t.Fatalf("seed %d: the idle node has not got the first request", seed)
+		}
+		if i, _ := b.Pick(9*sec, all, &next); i == 0 {
+			second++
+		}
+		next.End(9 * sec)
+		first.Answer(9*sec+20*ms, Served, 0)
+		first.End(9*sec + 20*ms)
+		if got := n.warmup.window(); got != 2 {
+			t.Errorf("a window of %d after an answer as fast as ever", got)
+		}
+		serve(9*sec+50*ms, 100*ms)
+		if got := n.warmup.window(); got != 2 {
+			t.Errorf("a window of %d after a slow answer", got)
+		}
+	}
+	if second > 25 {
+		t.Errorf("in %d of 100 trials it got a second request before it had answered the first", second)
+	}
+	if got := NewNode("new").warmup.window(); got != 0 {
+		t.Errorf("a window of %d for a node of which nothing is known", got)
+	}
+}
