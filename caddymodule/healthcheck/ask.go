@@ -8,7 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -25,6 +28,12 @@ func (c *Check) ask(ctx context.Context, t Target) (o outcome, reason string) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
+	// Not of the error: reverse_proxy's transports wrap those of dialling without
+	// an Unwrap.
+	var refused atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{ConnectDone: func(_, _ string, err error) {
+		refused.Store(errors.Is(err, syscall.ECONNREFUSED))
+	}})
 	err := c.try(ctx, t)
 	if err == nil {
 		return passed, ""
@@ -39,6 +48,8 @@ func (c *Check) ask(ctx context.Context, t Target) (o outcome, reason string) {
 		return silent, fmt.Sprintf("no answer within %v", c.Timeout)
 	case slow:
 		return failed, fmt.Sprintf("no answer within %v", c.Timeout)
+	case refused.Load():
+		return absent, err.Error()
 	}
 	return failed, err.Error()
 }

@@ -22,7 +22,7 @@ type Check struct {
 	// Interval is the pause from the begin of a check to that of the next,
 	// ±10 % so that many nodes and gateways do not fall into step. A node that
 	// is down is asked again after a quarter of it, and after a sixteenth when
-	// it has passed.
+	// it has passed or refuses connections.
 	Interval time.Duration
 	// Timeout bounds a check, connecting and reading its answer included.
 	Timeout time.Duration

@@ -13,8 +13,8 @@ const (
 	jitter = 0.1 // of each pause, either way
 	// eager is how many times sooner than usual the next check comes at a node
 	// that is down, where it keeps nobody from being served (the idea of HAProxy's
-	// fastinter), and how many times sooner again once it has passed one.
-	// Failures are never hurried: a short stumble is no death.
+	// fastinter), and how many times sooner again if nothing runs there or once
+	// it has passed one. Failures are never hurried: a short stumble is no death.
 	eager = 4
 	// remember is how long the verdict on a node that nobody checks any more
 	// is kept: a configuration that finds its nodes dynamically meets them only
@@ -58,6 +58,7 @@ type prober struct {
 	down  atomic.Bool
 
 	verdict // of the goroutine that runs; at the end, pool.mu
+	absent  bool
 
 	watches []*Watch // pool.mu; the newest last
 }
@@ -171,7 +172,7 @@ func (p *prober) interval() time.Duration {
 	switch {
 	case !p.verdict.down:
 		return p.check.Interval
-	case p.passes == 0:
+	case p.passes == 0 && !p.absent:
 		return p.check.Interval / eager
 	}
 	return p.check.Interval / (eager * eager)
@@ -181,6 +182,7 @@ func (p *prober) interval() time.Duration {
 func (p *prober) hear(o outcome, reason string) {
 	p.pool.mu.Lock()
 	changed := p.verdict.hear(o)
+	p.absent = o == absent
 	c := Change{Down: p.verdict.down, Reason: reason}
 	watches := append([]*Watch(nil), p.watches...)
 	p.pool.mu.Unlock()

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
+	"os"
 	"regexp"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,10 +95,27 @@ func TestVerdictOutlivesItsWatches(t *testing.T) {
 }
 
 func TestRecoveryIsConfirmedSoon(t *testing.T) {
+	for _, test := range []struct {
+		what string
+		bad  transport
+		most time.Duration // until a recovery is seen
+	}{
+		{"it failed", says(500, ""), each.Interval / eager},
+		{"nothing ran there", func(r *http.Request) (*http.Response, error) {
+			err := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+			httptrace.ContextClientTrace(r.Context()).ConnectDone("tcp", "127.0.0.1:1", err)
+			return nil, errors.New(err.Error())
+		}, each.Interval / eager / eager},
+	} {
+		t.Run(test.what, func(t *testing.T) { recovery(t, test.bad, test.most) })
+	}
+}
+
+func recovery(t *testing.T, bad transport, seen time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pool
 		n := new(node)
-		n.set(says(500, ""))
+		n.set(bad)
 		began, took := time.Now(), time.Duration(0)
 		w := p.watch(each, target(n), func(c Change) { took = time.Since(began) })
 		time.Sleep(10 * time.Second)
@@ -106,7 +127,7 @@ func TestRecoveryIsConfirmedSoon(t *testing.T) {
 		n.set(says(200, ""))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if most := (each.Interval/eager + each.Interval/eager/eager) * 11 / 10; w.Down() || took > most {
+		if most := (seen + each.Interval/eager/eager) * 11 / 10; w.Down() || took > most {
 			t.Errorf("down %v, up after %v: the second of two passes comes within %v", w.Down(), took, most)
 		}
 		w.close(&p)

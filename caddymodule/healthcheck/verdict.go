@@ -6,6 +6,9 @@ type outcome uint8
 const (
 	passed outcome = iota
 	failed
+	// absent is a failure of a node that refuses connections: nothing runs
+	// there, and to ask it costs nothing.
+	absent
 	// unclear is a check that was not answered by a node which lives: it is
 	// busy. It neither adds to what a dead node needs to rise, nor leaves a
 	// row of failures unbroken.
@@ -25,7 +28,7 @@ type verdict struct {
 
 // hear takes in an outcome and reports whether it changes the verdict.
 func (v *verdict) hear(o outcome) (changed bool) {
-	if o == silent && v.fails > 0 {
+	if o == absent || o == silent && v.fails > 0 {
 		o = failed
 	}
 	switch {

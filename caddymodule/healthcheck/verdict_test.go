@@ -6,10 +6,11 @@ func TestThresholdsCountInARow(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		down     bool
-		outcomes string // p passed, f failed, u unclear, s silent
+		outcomes string // p passed, f failed, a absent, u unclear, s silent
 		want     string // the verdict after each: + up, - down
 	}{
 		{"three failures", false, "fff", "++-"},
+		{"nobody there is a failure", false, "faa", "++-"},
 		{"failures between successes", false, "ffpffpff", "++++++++"},
 		{"a busy check breaks a row of failures", false, "ffuff", "+++++"},
 		{"work excuses silence", false, "sssfuss", "+++++++"},
@@ -23,7 +24,7 @@ func TestThresholdsCountInARow(t *testing.T) {
 		v := verdict{rise: 2, fall: 3, down: test.down}
 		got := ""
 		for _, o := range test.outcomes {
-			v.hear(map[rune]outcome{'p': passed, 'f': failed, 'u': unclear, 's': silent}[o])
+			v.hear(map[rune]outcome{'p': passed, 'f': failed, 'a': absent, 'u': unclear, 's': silent}[o])
 			got += map[bool]string{false: "+", true: "-"}[v.down]
 		}
 		if got != test.want {
