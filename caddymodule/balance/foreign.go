@@ -93,7 +93,7 @@ func (n *Node) hearUtilization(at time.Duration, u float64, interval time.Durati
 // left: the node gets too few requests to show it by itself. A node becomes no
 // better by that than it usually is. Called with the lock held.
 func (n *Node) relieve(foreign float64) {
-	t, average, usual := &n.told, n.latency.known(), n.warmup.usual
+	t, average, usual := &n.told, n.latency.known(), load(&n.warmup.usual)
 	change := (1 - t.reference) / (1 - foreign)
 	if change > 1/slowdownNoise || usual == 0 || average <= usual {
 		return

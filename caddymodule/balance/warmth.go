@@ -30,13 +30,12 @@ const (
 // warmup is the slow start of a node. Written under the node's lock, its
 // atomic fields read without it.
 type warmup struct {
-	since  atomic.Int64 // when it joined or recovered, 0 once warm
-	proofs atomic.Int64 // answers as fast as usual since then
-	known  atomic.Bool  // what is usual
+	since  atomic.Int64  // when it joined or recovered, 0 once warm
+	proofs atomic.Int64  // answers as fast as usual since then
+	usual  atomic.Uint64 // float64 bits of the seconds that answers take when warm, 0 while unknown
 
 	proving bool          // a slow start goes on, perhaps one that only a caller sees
 	began   time.Duration // when it began
-	usual   float64       // seconds that answers take when warm, 0 while unknown
 }
 
 // restart begins a slow start. Called with the node's lock held.
@@ -56,14 +55,12 @@ func (w *warmup) answer(now, began time.Duration, took float64) {
 	if w.proving && (w.proofs.Load() >= warmAnswers || now-w.began >= DefaultSlowStart) {
 		w.proving = false
 	}
-	switch {
+	switch usual := load(&w.usual); {
+	case !w.proving && usual == 0:
+		store(&w.usual, took)
 	case !w.proving:
-		if w.usual == 0 {
-			w.usual = took
-			w.known.Store(true)
-		}
-		w.usual = w.usual*usualKeep + took*(1-usualKeep)
-	case w.usual != 0 && began >= w.began && took <= warmRatio*w.usual:
+		store(&w.usual, usual*usualKeep+took*(1-usualKeep))
+	case usual != 0 && began >= w.began && took <= warmRatio*usual:
 		w.proofs.Add(1)
 	}
 }
@@ -74,7 +71,7 @@ func (w *warmup) answer(now, began time.Duration, took float64) {
 // nodes that are back together the other one then has to do all. A node that
 // is new can prove nothing and has no window.
 func (w *warmup) window() int64 {
-	if !w.known.Load() {
+	if w.usual.Load() == 0 {
 		return 0
 	}
 	return 1 + w.proofs.Load()

@@ -28,13 +28,15 @@ import (
 // Unlike reverse_proxy's health_uri: thresholds count in a row; nodes found
 // dynamically are checked, too; verdicts survive reloads; a node that several
 // handlers check alike is asked once. A check that times out at a node which
-// answers requests, or is answered by 429 or by 503 with Retry-After, means
+// answers requests or may still be working on some, or is answered by 429 or by 503 with Retry-After, means
 // busy and fails nothing.
 type Health struct {
 	// The path and query to ask for.
 	URI string `json:"uri,omitempty"`
 
-	// The pause between checks. Default: 1s.
+	// The pause between checks, ±10 %. A node that is down is asked after a
+	// quarter of it, and after a sixteenth if it refuses connections or has
+	// passed. Default: 1s.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
 	// How long a check may take. Default: 2s.

@@ -57,8 +57,8 @@ type prober struct {
 	stop  context.CancelFunc
 	down  atomic.Bool
 
-	verdict // of the goroutine that runs; at the end, pool.mu
-	absent  bool
+	verdict      // of the goroutine that runs; at the end, pool.mu
+	absent  bool // what the last check said, likewise
 
 	watches []*Watch // pool.mu; the newest last
 }
