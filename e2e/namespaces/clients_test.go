@@ -21,16 +21,16 @@ type clients struct {
 }
 
 // startClients sends rate requests per second to an address until it is stopped,
-// for five minutes at the most.
-func startClients(t *testing.T, seed uint64, rate float64, address, other string) *clients {
+// for five minutes at the most. Clients of one begin have one clock.
+func startClients(t *testing.T, begin time.Time, seed uint64, rate float64, address, other string) *clients {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &clients{address: address, other: other, begin: time.Now(), stop: stop, done: make(chan struct{})}
 	arrivals := openloop.Poisson(seed, openloop.Phase{For: 5 * time.Minute, Rate: rate})
+	c := &clients{address: address, other: other, begin: begin, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		c.result = openloop.Run(ctx, openloop.Config{
 			URL: "http://" + address + ":8080/predict", Retry: "http://" + other + ":8080/predict",
-			ConnectTimeout: 2 * time.Second, Timeout: 20 * time.Second, NodeHeader: simnode.NodeHeader,
+			ConnectTimeout: 2 * time.Second, Timeout: 20 * time.Second, NodeHeader: simnode.NodeHeader, Begin: c.begin,
 		}, arrivals)
 	}()
 	t.Cleanup(func() { c.end() })

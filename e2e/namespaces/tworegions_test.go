@@ -135,8 +135,9 @@ func TestTwoRegionsCarryEachOther(t *testing.T) {
 		return reachable(east.address()) && reachable(west.address()) && east.works() && west.works()
 	})
 	const rate = 60
-	ofEast := startClients(t, 3, rate, east.address(), west.address())
-	ofWest := startClients(t, 4, rate/3, west.address(), east.address())
+	begin := time.Now()
+	ofEast := startClients(t, begin, 3, rate, east.address(), west.address())
+	ofWest := startClients(t, begin, 4, rate/3, west.address(), east.address())
 
 	var phases []window
 	phase := func(what string, d time.Duration, act func()) {

@@ -35,6 +35,8 @@ type Config struct {
 	MaxInFlight int
 	// NodeHeader is the header of an answer that names the node.
 	NodeHeader string
+	// Begin is when the arrivals' times count from. Default: when Run is called.
+	Begin time.Time
 }
 
 const sentence = "马云在杭州阿里巴巴总部发表演讲。"
@@ -55,8 +57,19 @@ func Run(ctx context.Context, c Config, arrivals []time.Duration) *Result {
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = 8192
 	}
+	if c.Begin.IsZero() {
+		c.Begin = time.Now()
+	}
+	dialer := &net.Dialer{Timeout: c.ConnectTimeout}
 	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: c.ConnectTimeout}).DialContext,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialed := time.Since(c.Begin)
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &connection{conn, dialed}, nil
+		},
 		MaxIdleConns:        c.MaxInFlight,
 		MaxIdleConnsPerHost: c.MaxInFlight,
 		IdleConnTimeout:     30 * time.Second,
@@ -64,7 +77,7 @@ func Run(ctx context.Context, c Config, arrivals []time.Duration) *Result {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: c.Timeout}
 
-	r := &Result{Begin: time.Now(), Records: make([]Record, len(arrivals))}
+	r := &Result{Begin: c.Begin, Records: make([]Record, len(arrivals))}
 	room := make(chan struct{}, c.MaxInFlight)
 	var wg sync.WaitGroup
 	for i, at := range arrivals {
@@ -98,6 +111,12 @@ func Run(ctx context.Context, c Config, arrivals []time.Duration) *Result {
 	return r
 }
 
+// connection is one that knows its age.
+type connection struct {
+	net.Conn
+	dialed time.Duration
+}
+
 func sleepUntil(ctx context.Context, at time.Time) bool {
 	wait := time.Until(at)
 	if wait <= 0 {
@@ -122,7 +141,11 @@ func (r *Record) send(client *http.Client, url string, c *Config, id string) {
 		r.fail(err)
 		return
 	}
-	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { r.Reused = i.Reused }}
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if conn, ok := i.Conn.(*connection); ok {
+			r.Dialed = conn.dialed
+		}
+	}}
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(context.Background(), trace), http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		r.fail(err)
