@@ -41,8 +41,8 @@ type Record struct {
 	Status  int    // 0 without an answer
 	Node    string // who answered, if it said so
 	Error   string // empty for OK
-	// Dialed is when making its connection began, since the begin: before Intended
-	// where the connection had been used before. 0 without a connection.
+	// Dialed is when making its connection began, since the begin; before it was
+	// sent where the connection had been used before. 0 without a connection.
 	Dialed time.Duration
 	// First is the attempt before, nil unless it failed and there was another.
 	First *Record
