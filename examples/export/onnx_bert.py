@@ -15,7 +15,8 @@ numpy and onnx alone, so no PyTorch is needed:
 weights in 8 bits per output channel, activations in 8 bits per call. Files
 are four times smaller and passes two to three times faster on processors with
 VNNI; the labels of borderline tokens can change. On an x86 processor without
-VNNI, --reduce-range (7-bit weights) avoids the saturation of its 16-bit sums.
+VNNI, --reduce-range (7-bit weights) avoids the saturation of its 16-bit sums;
+otherwise set session.x64quantprecision, as caddy-infer does.
 """
 
 import argparse
