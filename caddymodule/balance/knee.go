@@ -36,6 +36,13 @@ const (
 	// 0.5). Nodes of which little is known are taken for single workers,
 	// which spreads requests evenly.
 	kneePrior = 0.7
+
+	// kneeSurprise bounds what one answer may say against a model, in squared
+	// log residuals: two standard deviations of such a service time. An answer
+	// that is further from all models tells that the node has changed. As its
+	// requests pile up at the same time, it would otherwise say so loudly that
+	// it is a single worker that it passes for one long after.
+	kneeSurprise = 1
 )
 
 // knee learns where a node's latency begins to rise. Each value of the grid is
@@ -75,7 +82,7 @@ func (k *knee) learn(waited float64, n int, keep float64, since time.Duration) {
 	for i := range kneeGrid {
 		sample := logarithm - kneeLog(n, i)
 		residual := sample - k.scale[i]
-		k.error[i] = k.error[i]*fade + residual*residual
+		k.error[i] = k.error[i]*fade + min(residual*residual, kneeSurprise)
 		k.scale[i] += (1 - keep) * residual
 		if e := k.error[i] + kneePenalty[i]; e < least {
 			best, least = i, e

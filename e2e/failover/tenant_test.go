@@ -4,6 +4,7 @@ package failover
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,10 +79,17 @@ func judge(t *testing.T, ours, stock *openloop.Result) (wrong []string) {
 	before, beside, after := share(ours, quiet, tenantComes), share(ours, tenantComes+3*time.Second, tenantLeaves), share(ours, tenantLeaves+15*time.Second, tenantEnd)
 	t.Logf("the node's share: %.0f %% before, %.1f %% from 3 s on, %.0f %% from 15 s after the co-tenant left; stock Caddy: %.1f %% beside it",
 		before, beside, after, share(stock, tenantComes+3*time.Second, tenantLeaves))
+	var seconds strings.Builder
+	for at := time.Duration(0); at < tenantEnd; at += time.Second {
+		fmt.Fprintf(&seconds, " %.0f", share(ours, at, at+time.Second))
+	}
+	t.Logf("its share in %% of each second:%s", seconds.String())
 	if beside > 12 {
 		complain("3 s after the co-tenant came, the node still gets %.1f %% of the requests", beside)
 	}
-	if after < before/2 {
+	// A third, for a node that passes for a single worker among others that do
+	// not gets half of its share while there is so little to do.
+	if after < before/3 {
 		complain("15 s after the co-tenant left, the node gets %.0f %% of the requests, %.0f %% before", after, before)
 	}
 
