@@ -84,7 +84,7 @@ func (t *trial) measure(ctx context.Context, arrivals []time.Duration) error {
 			}
 		}
 	})
-	t.result = openloop.Run(ctx, openloop.Config{URL: t.gateway.URL("/predict"), NodeHeader: simnode.NodeHeader}, arrivals)
+	t.result = openloop.Run(ctx, openloop.Config{URL: t.gateway.URL("/predict"), NodeHeader: simnode.NodeHeader, Begin: begin}, arrivals)
 	wg.Wait()
 	return errors.Join(failed, context.Cause(ctx))
 }

@@ -152,7 +152,7 @@ func soak(ctx context.Context, o *options, b gateway.Binaries) (*report, error) 
 		events <- err
 	}()
 	result := openloop.Run(loaded, openloop.Config{
-		URL: w.gateway.URL("/predict"), NodeHeader: simnode.NodeHeader, Timeout: time.Minute,
+		URL: w.gateway.URL("/predict"), NodeHeader: simnode.NodeHeader, Timeout: time.Minute, Begin: begin,
 	}, openloop.Poisson(o.seed, openloop.Phase{For: o.duration, Rate: o.rate}))
 	if err := errors.Join(<-events, context.Cause(ctx)); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, w.gateway.Log())

@@ -40,8 +40,8 @@ const (
 	// kneeSurprise bounds what one answer may say against a model, in squared
 	// log residuals: two standard deviations of such a service time. An answer
 	// that is further from all models tells that the node has changed. As its
-	// requests pile up at the same time, it would otherwise say so loudly that
-	// it is a single worker that it passes for one long after.
+	// requests pile up at the same time, it would otherwise pass for a single
+	// worker long after (TestNodeThatSlowsDownDoesNotPassForASingleWorker).
 	kneeSurprise = 1
 )
 
@@ -53,7 +53,7 @@ type knee struct {
 	best atomic.Uint32 // index + 1 into kneeGrid, 0: nothing learned
 
 	scale [len(kneeGrid)]float64 // moving average of the log of base, by model
-	error [len(kneeGrid)]float64 // faded sum of squared residuals
+	error [len(kneeGrid)]float64 // faded sum of squared residuals, each bounded
 	known bool
 }
 

@@ -127,7 +127,7 @@ func startLoad(t *testing.T, g *gateway.Gateway, seed uint64) *load {
 	arrivals := openloop.Poisson(seed, openloop.Phase{For: 5 * time.Minute, Rate: rate})
 	go func() {
 		defer close(l.done)
-		l.result = openloop.Run(ctx, openloop.Config{URL: g.URL("/predict"), NodeHeader: simnode.NodeHeader, Timeout: 30 * time.Second}, arrivals)
+		l.result = openloop.Run(ctx, openloop.Config{URL: g.URL("/predict"), NodeHeader: simnode.NodeHeader, Timeout: 30 * time.Second, Begin: l.begin}, arrivals)
 	}()
 	t.Cleanup(func() { l.end() })
 	return l

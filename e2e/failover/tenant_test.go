@@ -80,8 +80,8 @@ func judge(t *testing.T, ours, stock *openloop.Result) (wrong []string) {
 	t.Logf("the node's share: %.0f %% before, %.1f %% from 3 s on, %.0f %% from 15 s after the co-tenant left; stock Caddy: %.1f %% beside it",
 		before, beside, after, share(stock, tenantComes+3*time.Second, tenantLeaves))
 	var seconds strings.Builder
-	for at := time.Duration(0); at < tenantEnd; at += time.Second {
-		fmt.Fprintf(&seconds, " %.0f", share(ours, at, at+time.Second))
+	for second := range ours.EachSecond(0, tenantEnd) {
+		fmt.Fprintf(&seconds, " %.0f", 100*second.Share()["n0"])
 	}
 	t.Logf("its share in %% of each second:%s", seconds.String())
 	if beside > 12 {

@@ -24,8 +24,8 @@ type clients struct {
 // for five minutes at the most. Clients of one begin have one clock.
 func startClients(t *testing.T, begin time.Time, seed uint64, rate float64, address, other string) *clients {
 	ctx, stop := context.WithCancel(context.Background())
-	arrivals := openloop.Poisson(seed, openloop.Phase{For: 5 * time.Minute, Rate: rate})
 	c := &clients{address: address, other: other, begin: begin, stop: stop, done: make(chan struct{})}
+	arrivals := openloop.Poisson(seed, openloop.Phase{For: 5 * time.Minute, Rate: rate})
 	go func() {
 		defer close(c.done)
 		c.result = openloop.Run(ctx, openloop.Config{

@@ -209,8 +209,8 @@ func report(t *testing.T, who string, r *openloop.Result, phases []window) {
 	}
 	t.Logf("%s:%s", who, table.String())
 	var seconds strings.Builder
-	for s := phases[4].from; s < phases[4].to; s += time.Second {
-		fmt.Fprintf(&seconds, " %.0f", 100*share(r.Between(s, s+time.Second), "west"))
+	for second := range r.EachSecond(phases[4].from, phases[4].to) {
+		fmt.Fprintf(&seconds, " %.0f", 100*share(second, "west"))
 	}
 	t.Logf("%s: west's share in %% of each second of \"%s\":%s", who, phases[4].what, seconds.String())
 }

@@ -72,10 +72,10 @@ func sessionOptions(opts engine.Options) (*ort.SessionOptions, error) {
 		// With more than one thread they spin between the parts of a pass,
 		// which is worth 30 % of throughput, but not after it.
 		o.AddSessionConfigEntry("session.force_spinning_stop", "1"),
-		// Without VNNI, products of unsigned by signed bytes are added in 16
-		// bits and overflow there: labels of one row in eight were others. This
-		// has weights of signed bytes made unsigned where the processor is such
-		// a one, which is slower, and right.
+		// ONNX Runtime's kOrtSessionOptionsAvx2PrecisionMode. Without VNNI it adds
+		// products of unsigned by signed bytes in 16 bits, which overflow: labels
+		// of one row in eight were others (TestBothEnginesAgree). This has weights
+		// of signed bytes made unsigned on such processors: slower, and right.
 		o.AddSessionConfigEntry("session.x64quantprecision", "1"),
 		o.SetLogSeverityLevel(ort.LoggingLevelFatal),
 	)

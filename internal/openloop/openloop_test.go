@@ -227,3 +227,14 @@ func TestSummaries(t *testing.T) {
 		t.Errorf("%+v", part)
 	}
 }
+
+func TestEachSecondHasItsRequests(t *testing.T) {
+	r := &Result{Records: []Record{{Intended: 0}, {Intended: 1500 * time.Millisecond}, {Intended: 1999 * time.Millisecond}, {Intended: 2200 * time.Millisecond}, {Intended: 2400 * time.Millisecond}}}
+	var sent []int
+	for second := range r.EachSecond(0, 2300*time.Millisecond) {
+		sent = append(sent, len(second.Records))
+	}
+	if !slices.Equal(sent, []int{1, 2, 1}) {
+		t.Errorf("requests of each second: %v", sent)
+	}
+}

@@ -2,6 +2,7 @@ package openloop
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 )
@@ -42,7 +43,8 @@ type Record struct {
 	Node    string // who answered, if it said so
 	Error   string // empty for OK
 	// Dialed is when making its connection began, since the begin; before it was
-	// sent where the connection had been used before. 0 without a connection.
+	// sent where the connection had been used before. 0 without a connection, and
+	// over TLS.
 	Dialed time.Duration
 	// First is the attempt before, nil unless it failed and there was another.
 	First *Record
@@ -65,6 +67,18 @@ func (r *Result) Between(begin, end time.Duration) *Result {
 	i, _ := slices.BinarySearchFunc(r.Records, begin, at)
 	j, _ := slices.BinarySearchFunc(r.Records, end, at)
 	return &Result{Begin: r.Begin, Records: r.Records[i:max(i, j)]}
+}
+
+// EachSecond yields the seconds from begin until before end, in order, each as
+// Between does.
+func (r *Result) EachSecond(begin, end time.Duration) iter.Seq[*Result] {
+	return func(yield func(*Result) bool) {
+		for at := begin; at < end; at += time.Second {
+			if !yield(r.Between(at, min(at+time.Second, end))) {
+				return
+			}
+		}
+	}
 }
 
 // Count returns how many requests f holds for.
